@@ -1,0 +1,71 @@
+// Package authserver is an OAuth 2.0 authorization server for machine clients as an
+// http.Handler: client_credentials (RFC 6749, Section 4.4) with mutual-TLS client
+// authentication and certificate-bound access tokens (RFC 8705), metadata (RFC 8414),
+// JWT access tokens (RFC 9068) or opaque ones, introspection (RFC 7662) and revocation
+// (RFC 7009).
+package authserver
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Client authentication methods beside those of RFC 8705.
+const (
+	ClientSecretBasic = "client_secret_basic"
+	PrivateKeyJWT     = "private_key_jwt"
+	None              = "none"
+)
+
+// A Client is a registration. The JSON names are those of RFC 7591, Section 2, and
+// RFC 8705, so that file, command line and registration have one model.
+type Client struct {
+	ID   string `json:"client_id"`
+	Name string `json:"client_name,omitempty"`
+
+	AuthMethod string `json:"token_endpoint_auth_method,omitempty"`
+
+	// Exactly one for tls_client_auth (RFC 8705, Section 2.1.2).
+	SubjectDN string `json:"tls_client_auth_subject_dn,omitempty"`
+	SANDNS    string `json:"tls_client_auth_san_dns,omitempty"`
+	SANURI    string `json:"tls_client_auth_san_uri,omitempty"`
+	SANIP     string `json:"tls_client_auth_san_ip,omitempty"`
+	SANEmail  string `json:"tls_client_auth_san_email,omitempty"`
+
+	// Exactly one for self_signed_tls_client_auth and private_key_jwt.
+	JWKS    json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI string          `json:"jwks_uri,omitempty"`
+
+	// BoundTokens asks for certificate-bound tokens (RFC 8705, Section 3.4).
+	BoundTokens        bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	UseEndpointAliases bool     `json:"use_mtls_endpoint_aliases,omitempty"`
+	GrantTypes         []string `json:"grant_types,omitempty"`
+	Scope              string   `json:"scope,omitempty"` // the scopes it may have, space-separated
+	SigningAlg         string   `json:"token_endpoint_auth_signing_alg,omitempty"`
+
+	// Members of ours; none is taken from a client's own request.
+
+	// AnchorSet names the CAs for this client. If empty, the server's default.
+	AnchorSet string `json:"certbound_anchor_set,omitempty"`
+	// SoleEntry demands that the SAN is the only one of its kind.
+	SoleEntry bool `json:"certbound_sole_san,omitempty"`
+	// Resources are the audiences it may ask for (RFC 8707). If empty, the default.
+	Resources []string `json:"certbound_resources,omitempty"`
+	// TokenFormat is "jwt" or "opaque". If empty, the server's default.
+	TokenFormat string `json:"certbound_token_format,omitempty"`
+	// TokenLifetime in seconds. If zero, the server's default.
+	TokenLifetime int `json:"certbound_token_lifetime,omitempty"`
+	// MayIntrospect allows the introspection endpoint.
+	MayIntrospect bool `json:"certbound_may_introspect,omitempty"`
+	Disabled      bool `json:"certbound_disabled,omitempty"`
+
+	// SecretHash is a hash of the client secret (see HashSecret), for
+	// client_secret_basic. It is never printed.
+	SecretHash string `json:"certbound_secret_hash,omitempty"`
+
+	// Source says where the registration comes from: "store" or "config".
+	Created time.Time `json:"client_id_issued_at,omitzero"`
+	Updated time.Time `json:"certbound_updated,omitzero"`
+	// Version is set by the store.
+	Version int64 `json:"-"`
+}

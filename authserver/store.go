@@ -1,0 +1,114 @@
+package authserver
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors of a [Store].
+var (
+	ErrNotFound = errors.New("authserver: not found")
+	ErrExists   = errors.New("authserver: exists already")
+	// ErrConflict reports a record that was changed since it was read.
+	ErrConflict = errors.New("authserver: changed by somebody else")
+)
+
+// A Store keeps what must outlive a process. Everything that a method has
+// acknowledged survives a crash. Implementations are safe for concurrent use, also
+// by several processes on one store; the suite storetest holds the contract. Times
+// are compared with the arguments given, never with a clock of the store's own.
+type Store interface {
+	// Client returns a registration, or ErrNotFound.
+	Client(ctx context.Context, id string) (*Client, error)
+	// Clients returns at most limit registrations with an id after the given one,
+	// sorted by id.
+	Clients(ctx context.Context, after string, limit int) ([]*Client, error)
+	// CreateClient adds a registration, or returns ErrExists. It sets c.Version.
+	CreateClient(ctx context.Context, c *Client) error
+	// UpdateClient replaces a registration if its version is still c.Version, and
+	// sets the new version; otherwise ErrConflict or ErrNotFound.
+	UpdateClient(ctx context.Context, c *Client) error
+	// DeleteClient removes a registration, or returns ErrNotFound.
+	DeleteClient(ctx context.Context, id string) error
+	// ClientChanges returns the ids of clients that were created, updated or
+	// deleted after the change with number since, and the number of the last
+	// change. More than max changes are reported as complete == false, and the
+	// caller then forgets all that it has cached.
+	ClientChanges(ctx context.Context, since int64, max int) (ids []string, last int64, complete bool, err error)
+
+	// SigningKeys returns all keys, oldest first.
+	SigningKeys(ctx context.Context) ([]SigningKey, error)
+	// AddSigningKey adds k if the newest key is still the one named after ("" for
+	// none), so that of several processes one rotates; otherwise ErrConflict.
+	AddSigningKey(ctx context.Context, k SigningKey, after string) error
+	// DeleteSigningKey removes a key. A key that is not there is no error.
+	DeleteSigningKey(ctx context.Context, kid string) error
+
+	// SaveToken keeps an opaque access token, by the SHA-256 of its value.
+	SaveToken(ctx context.Context, t *OpaqueToken) error
+	// Token returns an opaque access token by hash, or ErrNotFound. Expired ones
+	// may be returned until they are swept.
+	Token(ctx context.Context, hash [32]byte) (*OpaqueToken, error)
+
+	// Revoke remembers that the token with this jti is revoked, until it expires.
+	// A second call is no error.
+	Revoke(ctx context.Context, jti string, expires time.Time) error
+	// Revoked reports whether the token with this jti was revoked.
+	Revoked(ctx context.Context, jti string) (bool, error)
+
+	// UseOnce records key and reports whether this call was the first until
+	// expires: for the jti of client assertions. Concurrent calls have one winner.
+	UseOnce(ctx context.Context, key string, expires time.Time) (first bool, err error)
+
+	// SaveCertificate remembers a certificate that tokens were bound to, so that a
+	// revocation reaches them, and extends its TokensUntil if it is known already.
+	SaveCertificate(ctx context.Context, c CertificateRecord) error
+	// Certificate returns a remembered certificate by thumbprint, or ErrNotFound.
+	Certificate(ctx context.Context, thumbprint string) (*CertificateRecord, error)
+
+	// Sweep removes at most limit expired records of each kind and says how many.
+	Sweep(ctx context.Context, now time.Time, limit int) (removed int, err error)
+	// Ping reports whether the store can be reached.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// A SigningKey signs access tokens.
+type SigningKey struct {
+	KID string
+	Alg string // ES256, PS256, RS256, EdDSA
+	// PKCS8 is the private key. Stores keep it as it is.
+	PKCS8   []byte
+	Created time.Time
+	// NotBefore is when it begins to sign; it is published from Created on.
+	NotBefore time.Time
+	// Retire is when it ends to sign, Expires when it leaves the JWKS.
+	Retire, Expires time.Time
+}
+
+// An OpaqueToken is an access token whose value means nothing by itself.
+type OpaqueToken struct {
+	Hash     [32]byte // SHA-256 of the value
+	JTI      string
+	ClientID string
+	Subject  string
+	Scope    string
+	Audience []string
+	Issued   time.Time
+	Expires  time.Time
+	// X5TS256 is the certificate that the token is bound to, or empty.
+	X5TS256 string
+}
+
+// A CertificateRecord says what a revocation needs to find tokens.
+type CertificateRecord struct {
+	Thumbprint  string // x5t#S256
+	IssuerKeyID string // authority key id in hex, or the SHA-256 of the issuer's name and key where there is none
+	Serial      string // hex
+	Subject     string // RFC 4514
+	ClientID    string
+	NotAfter    time.Time
+	// TokensUntil is when the last token bound to it expires.
+	TokensUntil time.Time
+}

@@ -1,0 +1,215 @@
+// Package decision holds the outcome of every judgement that Certbound makes: which
+// checks were made, what each expected, what it found, and what to change. A
+// [Decision] is built where the check is made and read by logs, metrics, explain
+// and tests; nothing is ever derived from its text. The package imports nothing of
+// ours.
+package decision
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+)
+
+// An Outcome is the result of one check.
+type Outcome uint8
+
+// The outcomes. The zero value is Failed, so that a check that was never decided
+// does not pass.
+const (
+	Failed Outcome = iota
+	Passed
+	Skipped // not made, by setting or because it does not apply
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Passed:
+		return "passed"
+	case Skipped:
+		return "skipped"
+	default:
+		return "failed"
+	}
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// A Check is one thing that was looked at.
+type Check struct {
+	// Name says what was checked, from the constants of this package.
+	Name string `json:"check"`
+	// Rule is the specification that asks for it: "RFC 8705, Section 2.1".
+	Rule string `json:"rule,omitempty"`
+	// Outcome is what came out.
+	Outcome Outcome `json:"outcome"`
+	// Reason is set if and only if the check failed.
+	Reason Reason `json:"reason,omitempty"`
+	// Expected and Found are for the operator, never for the wire. They hold
+	// names, thumbprints and numbers, never a secret, a token or a key.
+	Expected string `json:"expected,omitempty"`
+	Found    string `json:"found,omitempty"`
+	// Fix says what to change. If empty on a failed check, [Reason.Fix] applies.
+	Fix string `json:"fix,omitempty"`
+}
+
+// Names of checks, in the order in which they are made.
+const (
+	CheckSource      = "source"       // how the certificate arrived
+	CheckCertificate = "certificate"  // one was presented, and enough of it
+	CheckClient      = "client"       // client_id and registration
+	CheckMethod      = "method"       // the registered and the used authentication method
+	CheckSecret      = "secret"       // client_secret_basic
+	CheckAssertion   = "assertion"    // private_key_jwt
+	CheckValidity    = "validity"     // notBefore, notAfter
+	CheckChain       = "chain"        // path to an anchor of this client
+	CheckPolicy      = "policy"       // keys, algorithms, EKU, key usage
+	CheckRevocation  = "revocation"   // CRL, OCSP
+	CheckSubject     = "subject"      // the one registered subject value
+	CheckRegistered  = "registration" // one of the registered certificates
+	CheckGrant       = "grant"        // grant type, scope, resource
+	CheckBinding     = "binding"      // cnf against the certificate
+	CheckToken       = "token"        // form, signature, dates
+	CheckIssuer      = "issuer"
+	CheckAudience    = "audience"
+	CheckScope       = "scope"
+)
+
+// A Decision is one judgement. The zero value refuses. It is not safe for
+// concurrent use while checks are added, and must not be changed afterwards.
+type Decision struct {
+	// Allowed is the result. It is true only after Allow with no failed check.
+	Allowed bool `json:"allowed"`
+	// ClientID, Method, Thumbprint, Subject and Via are what is known of the
+	// caller. Subject is RFC 4514 text; Via is the certificate source.
+	ClientID   string `json:"client_id,omitempty"`
+	Method     string `json:"method,omitempty"`
+	Thumbprint string `json:"x5t#S256,omitempty"`
+	Subject    string `json:"subject,omitempty"`
+	Via        string `json:"via,omitempty"`
+	// Peer is the network peer, from the connection.
+	Peer string `json:"peer,omitempty"`
+	// Checks lists what was looked at, in order.
+	Checks []Check `json:"checks"`
+	// Warnings are findings that refuse nothing, such as a certificate header
+	// on a listener that does not read it.
+	Warnings []Check `json:"warnings,omitempty"`
+}
+
+// New returns a decision with room for the usual number of checks.
+func New() *Decision { return &Decision{Checks: make([]Check, 0, 8)} }
+
+// Pass records a check that passed. found may be empty.
+func (d *Decision) Pass(name, rule, found string) {
+	d.Checks = append(d.Checks, Check{Name: name, Rule: rule, Outcome: Passed, Found: found})
+}
+
+// Skip records a check that was not made, and why.
+func (d *Decision) Skip(name, rule, why string) {
+	d.Checks = append(d.Checks, Check{Name: name, Rule: rule, Outcome: Skipped, Found: why})
+}
+
+// Fail records a failed check and makes the decision a refusal for good.
+func (d *Decision) Fail(c Check) {
+	c.Outcome = Failed
+	if c.Reason == "" {
+		c.Reason = Unspecified
+	}
+	d.Allowed = false
+	d.Checks = append(d.Checks, c)
+}
+
+// Allow makes the decision positive, unless a check has failed or none was made.
+func (d *Decision) Allow() {
+	_, failed := d.Failure()
+	d.Allowed = !failed && len(d.Checks) > 0
+}
+
+// Failure returns the first failed check.
+func (d *Decision) Failure() (Check, bool) {
+	for _, c := range d.Checks {
+		if c.Outcome == Failed {
+			return c, true
+		}
+	}
+	return Check{}, false
+}
+
+// Reason returns the reason of the first failed check, or the empty reason.
+func (d *Decision) Reason() Reason {
+	c, _ := d.Failure()
+	return c.Reason
+}
+
+// HowToFix returns Fix, or the fix that belongs to the reason.
+func (c Check) HowToFix() string {
+	if c.Fix != "" {
+		return c.Fix
+	}
+	return c.Reason.Fix()
+}
+
+// LogValue implements [slog.LogValuer]: the facts and, of a refusal, the failed
+// check.
+func (d *Decision) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.Bool("allowed", d.Allowed)}
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	add("client_id", d.ClientID)
+	add("method", d.Method)
+	add("x5t#S256", d.Thumbprint)
+	add("subject", d.Subject)
+	add("via", d.Via)
+	add("peer", d.Peer)
+	if c, ok := d.Failure(); ok {
+		add("check", c.Name)
+		add("reason", string(c.Reason))
+		add("rule", c.Rule)
+		add("expected", c.Expected)
+		add("found", c.Found)
+		add("fix", c.HowToFix())
+	}
+	for _, w := range d.Warnings {
+		add("warning", string(w.Reason))
+		add("warning_found", w.Found)
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// String returns the decision as text of several lines, for an operator.
+func (d *Decision) String() string {
+	var b strings.Builder
+	if d.Allowed {
+		b.WriteString("allowed\n")
+	} else {
+		b.WriteString("refused\n")
+	}
+	for _, c := range d.Checks {
+		b.WriteString("  " + c.Outcome.String() + " " + c.Name)
+		if c.Rule != "" {
+			b.WriteString(" (" + c.Rule + ")")
+		}
+		b.WriteByte('\n')
+		line := func(label, text string) {
+			if text != "" {
+				b.WriteString("    " + label + ": " + text + "\n")
+			}
+		}
+		line("reason", string(c.Reason))
+		line("expected", c.Expected)
+		line("found", c.Found)
+		if c.Outcome == Failed {
+			line("fix", c.HowToFix())
+		}
+	}
+	return b.String()
+}
+
+// An Observer is told of each decision once, after it was made. It is called on
+// the goroutine of the request and must not block or change d. It must be safe
+// for concurrent use.
+type Observer func(ctx context.Context, d *Decision)

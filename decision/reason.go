@@ -1,0 +1,117 @@
+package decision
+
+// A Reason says why a check failed. The set is closed, so a reason is a metric
+// label and a test can name it.
+type Reason string
+
+// The reasons. [Reason.Summary] has each in a sentence, [Reason.Fix] what to do.
+const (
+	Unspecified Reason = "unspecified"
+
+	// The certificate and how it arrived.
+	NoCertificate        Reason = "no_certificate"
+	NotEnough            Reason = "certificate_incomplete" // fingerprint or attributes where more is needed
+	SourceMalformed      Reason = "source_malformed"
+	SourceUntrusted      Reason = "source_untrusted_peer"
+	SourceForeignHeader  Reason = "source_foreign_header"
+	ListenerWithout      Reason = "listener_without_certificates"
+	MisdirectedRequest   Reason = "misdirected_request"
+	CertificateUnparsed  Reason = "certificate_unparsed"
+	CertificateForbidden Reason = "certificate_names_unusable" // NUL, a type twice in an RDN
+
+	// The client.
+	NoClientID        Reason = "no_client_id"
+	ClientIDMisplaced Reason = "client_id_misplaced" // in the query or in JSON
+	ParameterRepeated Reason = "parameter_repeated"
+	UnknownClient     Reason = "unknown_client"
+	AmbiguousClient   Reason = "ambiguous_client" // known to both look-ups
+	ClientDisabled    Reason = "client_disabled"
+	ClientMisconfig   Reason = "client_misconfigured"
+	MethodDisabled    Reason = "method_disabled"
+	MethodMismatch    Reason = "method_mismatch"
+	SeveralMethods    Reason = "several_methods"
+	SecretMismatch    Reason = "secret_mismatch"
+	AssertionInvalid  Reason = "assertion_invalid"
+	AssertionReplayed Reason = "assertion_replayed"
+	LookupFailed      Reason = "lookup_failed"
+	HookFailed        Reason = "hook_failed"
+	HookRefused       Reason = "hook_refused"
+
+	// The path.
+	NoAnchors         Reason = "no_anchors"
+	ChainIncomplete   Reason = "chain_incomplete"
+	UnknownAuthority  Reason = "unknown_authority"
+	ChainTooLong      Reason = "chain_too_long"
+	Expired           Reason = "expired"
+	NotYetValid       Reason = "not_yet_valid"
+	BadSignature      Reason = "bad_signature"
+	NotCA             Reason = "issuer_not_ca"
+	NameConstraint    Reason = "name_constraint"
+	CriticalExtension Reason = "critical_extension"
+	ExtKeyUsage       Reason = "extended_key_usage"
+	KeyUsage          Reason = "key_usage"
+	LeafIsCA          Reason = "leaf_is_ca"
+	WeakKey           Reason = "weak_key"
+	WeakSignature     Reason = "weak_signature"
+	Revoked           Reason = "revoked"
+	RevocationUnknown Reason = "revocation_unknown"
+	PathInvalid       Reason = "path_invalid" // any other fault of the path
+	SubjectMismatch   Reason = "subject_mismatch"
+	SubjectAbsent     Reason = "subject_absent" // no entry of the registered kind
+	NotRegistered     Reason = "certificate_not_registered"
+	KeySetUnavailable Reason = "key_set_unavailable"
+	KeySetEmpty       Reason = "key_set_empty"
+
+	// The grant.
+	GrantUnsupported   Reason = "grant_unsupported"
+	GrantNotAllowed    Reason = "grant_not_allowed"
+	ScopeNotAllowed    Reason = "scope_not_allowed"
+	ResourceNotAllowed Reason = "resource_not_allowed"
+	BindingNeeded      Reason = "binding_needs_certificate"
+	CallerNotAllowed   Reason = "caller_not_allowed"
+	RequestMalformed   Reason = "request_malformed"
+	RequestTooLarge    Reason = "request_too_large"
+
+	// The token.
+	NoToken            Reason = "no_token"
+	TokenTwice         Reason = "token_sent_twice"
+	TokenMalformed     Reason = "token_malformed"
+	TokenType          Reason = "token_type"
+	TokenSignature     Reason = "token_signature"
+	TokenKeyUnknown    Reason = "token_key_unknown"
+	TokenExpired       Reason = "token_expired"
+	TokenNotYetValid   Reason = "token_not_yet_valid"
+	TokenInactive      Reason = "token_inactive"
+	TokenRevoked       Reason = "token_revoked"
+	IssuerMismatch     Reason = "issuer_mismatch"
+	IssuerUnavailable  Reason = "issuer_unavailable"
+	AudienceMismatch   Reason = "audience_mismatch"
+	ScopeInsufficient  Reason = "insufficient_scope"
+	NotBound           Reason = "token_not_bound"
+	BindingMismatch    Reason = "binding_mismatch"
+	BindingUncheckable Reason = "binding_uncheckable" // cnf with a member that we cannot check
+	BindingMalformed   Reason = "binding_malformed"
+)
+
+// Reasons returns every reason, for metrics that start at zero and for
+// documentation.
+func Reasons() []Reason {
+	out := make([]Reason, 0, len(texts))
+	for _, t := range texts {
+		out = append(out, t.reason)
+	}
+	return out
+}
+
+// Summary returns the reason in one sentence.
+func (r Reason) Summary() string { return r.text().summary }
+
+// Fix returns what an operator can do about it, in one sentence.
+func (r Reason) Fix() string { return r.text().fix }
+
+func (r Reason) text() text {
+	if t, ok := byReason[r]; ok {
+		return t
+	}
+	return byReason[Unspecified]
+}
