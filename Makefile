@@ -1,0 +1,43 @@
+# The commands that must always work on a fresh machine with Go and Debian.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -c
+
+.PHONY: test conformance deps bench fuzz lint build golden
+
+# Run every test with the race detector.
+test: deps
+	go test -race -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
+
+# The same, and write docs/conformance.md from the outcome.
+conformance: deps
+	go test -race -json work | go run ./internal/conformance -out docs/conformance.md
+
+# Install what the tests need.
+deps:
+	@scripts/deps.sh
+
+# The benchmarks, with the comparison. The peers are installed first.
+bench:
+	@scripts/deps.sh bench
+	go test -run '^$$' -bench . -benchmem ./... 
+	cd bench && GOWORK=off go run ./cmd/compare
+
+# A short run of each fuzz target; FUZZTIME=10m for a long one.
+FUZZTIME ?= 10s
+fuzz:
+	@scripts/fuzz.sh $(FUZZTIME)
+
+lint:
+	gofmt -l $$(git ls-files '*.go') | (! grep .)
+	go vet work
+	go run $(STATICCHECK) work
+
+build:
+	cd server && go build -o ../bin/certbound ./cmd/certbound
+
+# Write the golden files again; read the diff.
+golden:
+	go test work -update
