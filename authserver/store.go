@@ -17,14 +17,17 @@ var (
 // A Store keeps what must outlive a process. Everything that a method has
 // acknowledged survives a crash. Implementations are safe for concurrent use, also
 // by several processes on one store; the suite storetest holds the contract. Times
-// are compared with the arguments given, never with a clock of the store's own.
+// are compared with the arguments given, never with a clock of the store's own, and
+// keep at least microseconds. Nothing is shared between the caller and the store: a
+// later change on one side does not reach the other.
 type Store interface {
 	// Client returns a registration, or ErrNotFound.
 	Client(ctx context.Context, id string) (*Client, error)
 	// Clients returns at most limit registrations with an id after the given one,
-	// sorted by id.
+	// sorted by the bytes of the id.
 	Clients(ctx context.Context, after string, limit int) ([]*Client, error)
-	// CreateClient adds a registration, or returns ErrExists. It sets c.Version.
+	// CreateClient adds a registration, or returns ErrExists. It sets c.Version,
+	// to a number that no state of a client with this id has had before.
 	CreateClient(ctx context.Context, c *Client) error
 	// UpdateClient replaces a registration if its version is still c.Version, and
 	// sets the new version; otherwise ErrConflict or ErrNotFound.
@@ -32,42 +35,48 @@ type Store interface {
 	// DeleteClient removes a registration, or returns ErrNotFound.
 	DeleteClient(ctx context.Context, id string) error
 	// ClientChanges returns the ids of clients that were created, updated or
-	// deleted after the change with number since, and the number of the last
-	// change. More than max changes are reported as complete == false, and the
-	// caller then forgets all that it has cached.
+	// deleted after the change with number since, each once, and the number of the
+	// last change. If there are more than max, or if the store does not know them
+	// all any more, complete is false and the caller forgets all that it has cached.
 	ClientChanges(ctx context.Context, since int64, max int) (ids []string, last int64, complete bool, err error)
 
 	// SigningKeys returns all keys, oldest first.
 	SigningKeys(ctx context.Context) ([]SigningKey, error)
 	// AddSigningKey adds k if the newest key is still the one named after ("" for
-	// none), so that of several processes one rotates; otherwise ErrConflict.
+	// none), so that of several processes one rotates; otherwise ErrConflict. A
+	// key id that is there already is ErrExists.
 	AddSigningKey(ctx context.Context, k SigningKey, after string) error
 	// DeleteSigningKey removes a key. A key that is not there is no error.
 	DeleteSigningKey(ctx context.Context, kid string) error
 
-	// SaveToken keeps an opaque access token, by the SHA-256 of its value.
+	// SaveToken keeps an opaque access token, by the SHA-256 of its value. A hash
+	// that is there already is ErrExists.
 	SaveToken(ctx context.Context, t *OpaqueToken) error
 	// Token returns an opaque access token by hash, or ErrNotFound. Expired ones
 	// may be returned until they are swept.
 	Token(ctx context.Context, hash [32]byte) (*OpaqueToken, error)
 
 	// Revoke remembers that the token with this jti is revoked, until it expires.
-	// A second call is no error.
+	// A second call is no error; the later expiry counts.
 	Revoke(ctx context.Context, jti string, expires time.Time) error
 	// Revoked reports whether the token with this jti was revoked.
 	Revoked(ctx context.Context, jti string) (bool, error)
 
 	// UseOnce records key and reports whether this call was the first until
 	// expires: for the jti of client assertions. Concurrent calls have one winner.
+	// A key counts as used until it is swept, by the latest expiry it came with.
 	UseOnce(ctx context.Context, key string, expires time.Time) (first bool, err error)
 
 	// SaveCertificate remembers a certificate that tokens were bound to, so that a
-	// revocation reaches them, and extends its TokensUntil if it is known already.
+	// revocation reaches them, and extends its TokensUntil if it is known already;
+	// the other members stay as they were first saved.
 	SaveCertificate(ctx context.Context, c CertificateRecord) error
 	// Certificate returns a remembered certificate by thumbprint, or ErrNotFound.
 	Certificate(ctx context.Context, thumbprint string) (*CertificateRecord, error)
 
-	// Sweep removes at most limit expired records of each kind and says how many.
+	// Sweep removes at most limit records of each kind that have expired at now, or
+	// before, and says how many: tokens, revocations, used keys, and certificates
+	// by their TokensUntil. Signing keys are the business of who rotates them.
 	Sweep(ctx context.Context, now time.Time, limit int) (removed int, err error)
 	// Ping reports whether the store can be reached.
 	Ping(ctx context.Context) error
