@@ -8,12 +8,12 @@
 package certsource
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 
 	"github.com/certbound/certbound"
 )
@@ -38,11 +38,13 @@ func (e *ParseError) Error() string {
 type UntrustedPeerError struct {
 	Source string
 	Field  string
-	Peer   string // address of the connection's peer
+	Peer   string // address of the connection's peer, or "" if it is not known
+	Why    string // what the hop lacks, and what to change
 }
 
 func (e *UntrustedPeerError) Error() string {
-	return fmt.Sprintf("certsource: %s: sent by %s, which is not a trusted proxy", e.Field, e.Peer)
+	return fmt.Sprintf("certsource: %s: sent by %s, which is not a trusted proxy: %s",
+		e.Field, cmp.Or(e.Peer, "an unknown peer"), e.Why)
 }
 
 // A Source returns the certificate of a request. Implementations are safe for
@@ -52,6 +54,31 @@ type Source interface {
 	// Name is short and stable: "tls", "rfc9440". It is a log and metric label.
 	Name() string
 	Certificate(r *http.Request) (*Presented, error)
+}
+
+// A Description says what can be expected of a source, so that settings that cannot
+// work are found at start.
+type Description struct {
+	// Most is the most that the source ever returns.
+	Most Kind
+	// Fields are the header fields that it reads.
+	Fields []string
+	// VerifiedBy is what [Presented] says: who validates paths in our place.
+	VerifiedBy string
+}
+
+// A Describer is a source that describes itself. All sources of this package do.
+type Describer interface {
+	Describe() Description
+}
+
+// Describe returns what s says of itself. A source that says nothing may return whole
+// certificates.
+func Describe(s Source) Description {
+	if d, ok := s.(Describer); ok {
+		return d.Describe()
+	}
+	return Description{Most: KindCertificate}
 }
 
 // A Kind says how much of a certificate a hop told us.
@@ -195,20 +222,8 @@ type None struct{}
 // Name returns "none".
 func (None) Name() string { return "none" }
 
+// Describe implements [Describer].
+func (None) Describe() Description { return Description{} }
+
 // Certificate returns [ErrNoCertificate].
 func (None) Certificate(*http.Request) (*Presented, error) { return nil, ErrNoCertificate }
-
-// A Hop says which peers are the trusted proxy. The zero value is nobody. A peer
-// is judged by its connection (see [ConnContext]), never by a header and never by
-// r.RemoteAddr, which middleware rewrites.
-type Hop struct {
-	// Prefixes are the addresses of the proxy.
-	Prefixes []netip.Prefix
-	// Thumbprints pin the proxy's own TLS client certificate, by x5t#S256.
-	Thumbprints []string
-	// UnixSocket trusts every peer that connects over a unix socket.
-	UnixSocket bool
-	// InsecurePrivateNetwork allows the hop over plain HTTP from an address that
-	// is not a loopback address (RFC 9440, Section 4).
-	InsecurePrivateNetwork bool
-}
