@@ -57,13 +57,15 @@ type Client struct {
 	TokenLifetime int `json:"certbound_token_lifetime,omitempty"`
 	// MayIntrospect allows the introspection endpoint.
 	MayIntrospect bool `json:"certbound_may_introspect,omitempty"`
+	// Introspects are the resources that this client serves: it sees the tokens
+	// whose audience has one of them. If empty, the default resource.
+	Introspects []string `json:"certbound_introspects,omitempty"`
 	Disabled      bool `json:"certbound_disabled,omitempty"`
 
 	// SecretHash is a hash of the client secret (see HashSecret), for
 	// client_secret_basic. It is never printed.
 	SecretHash string `json:"certbound_secret_hash,omitempty"`
 
-	// Source says where the registration comes from: "store" or "config".
 	Created time.Time `json:"client_id_issued_at,omitzero"`
 	Updated time.Time `json:"certbound_updated,omitzero"`
 	// Version is set by the store.

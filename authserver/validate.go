@@ -1,0 +1,415 @@
+package authserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/jwks"
+	"github.com/certbound/certbound/pki/subject"
+)
+
+// GrantClientCredentials is the grant type of RFC 6749, Section 4.4.
+const GrantClientCredentials = "client_credentials"
+
+// A MetadataError reports a registration that breaks rules, with every fault. On
+// the wire it is invalid_client_metadata (RFC 7591, Section 3.2.2).
+type MetadataError struct {
+	ClientID string
+	Faults   []Fault
+}
+
+// A Fault is one broken rule.
+type Fault struct {
+	Member string // the JSON name of the metadata member
+	Fault  string // expected, found, what to change
+}
+
+func (e *MetadataError) Error() string {
+	var b strings.Builder
+	for i, f := range e.Faults {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString("authserver: " + f.Member + ": " + f.Fault)
+	}
+	return b.String()
+}
+
+// subjectMembers lists the five members of RFC 8705, Section 2.1.2, with their values.
+func (c *Client) subjectMembers() [5]string {
+	return [5]string{c.SubjectDN, c.SANDNS, c.SANURI, c.SANIP, c.SANEmail}
+}
+
+// Subject returns the registered subject value for tls_client_auth. It is zero if
+// there is none, or more than one.
+func (c *Client) Subject() (kind subject.Kind, value string) {
+	for i, v := range c.subjectMembers() {
+		if v == "" {
+			continue
+		}
+		if value != "" {
+			return "", ""
+		}
+		kind, value = subject.Kinds()[i], v
+	}
+	return kind, value
+}
+
+// Method returns the authentication method with its default, client_secret_basic
+// (RFC 7591, Section 2).
+func (c *Client) Method() string {
+	if c.AuthMethod == "" {
+		return ClientSecretBasic
+	}
+	return c.AuthMethod
+}
+
+// mayUse reports whether the client may use a grant type. The default of RFC 7591,
+// authorization_code, does not exist here; a client without grant_types may use
+// client_credentials.
+func (c *Client) mayUse(grant string) bool {
+	if len(c.GrantTypes) == 0 {
+		return grant == GrantClientCredentials
+	}
+	return slices.Contains(c.GrantTypes, grant)
+}
+
+// ValidateClient checks a registration against the rules, wherever it comes from:
+// configuration, command line or a request. It reports every fault at once, as
+// *[MetadataError].
+func ValidateClient(c *Client, r Rules) error {
+	v := &validation{c: c, r: r}
+	v.identity()
+	v.method()
+	v.keys()
+	v.grant()
+	v.tokens()
+	if v.faults == nil {
+		return nil
+	}
+	return &MetadataError{ClientID: c.ID, Faults: v.faults}
+}
+
+type validation struct {
+	c      *Client
+	r      Rules
+	faults []Fault
+}
+
+func (v *validation) fault(member, format string, args ...any) {
+	v.faults = append(v.faults, Fault{member, fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) identity() {
+	if !validClientID(v.c.ID) {
+		v.fault("client_id", "expected 1 to 256 printable ASCII characters (RFC 6749, Appendix A.1), found %q", v.c.ID)
+	}
+	if len(v.c.Name) > 256 {
+		v.fault("client_name", "expected at most 256 bytes, found %d", len(v.c.Name))
+	}
+}
+
+func (v *validation) method() {
+	m := v.c.Method()
+	switch {
+	case m == clientauth.TLSClientAuth && !v.r.Switches.TLSClientAuth,
+		m == clientauth.SelfSignedTLSClientAuth && !v.r.Switches.SelfSignedTLSClientAuth:
+		v.fault("token_endpoint_auth_method", "%s is switched off on this server", m)
+	case !slices.Contains(v.r.Methods, m):
+		v.fault("token_endpoint_auth_method", "expected any of %s, found %q", strings.Join(v.r.Methods, ", "), m)
+	}
+
+	var present []string
+	for i, value := range v.c.subjectMembers() {
+		if value == "" {
+			continue
+		}
+		kind := subject.Kinds()[i]
+		present = append(present, string(kind))
+		switch {
+		case !v.r.Switches.TLSClientAuth:
+			v.fault(string(kind), "not known, since tls_client_auth is switched off on this server")
+		case m != clientauth.TLSClientAuth:
+			// The member alone does not turn the method on (RFC 7591, Section 2).
+			v.fault(string(kind), "means something only with tls_client_auth, but the method is %s", m)
+		default:
+			if _, err := subject.New(kind, value); err != nil {
+				v.fault(string(kind), "%v", err)
+			}
+		}
+	}
+	if m == clientauth.TLSClientAuth {
+		if len(present) != 1 {
+			found := "none"
+			if len(present) > 0 {
+				found = strings.Join(present, " and ")
+			}
+			v.fault("token_endpoint_auth_method", "tls_client_auth needs exactly one of the five subject members, found %s", found)
+		}
+		switch set := v.c.AnchorSet; {
+		case set == "" && v.r.DefaultAnchorSet == "":
+			v.fault("certbound_anchor_set", "required, since the server has no default anchor set")
+		case set != "" && v.r.HasAnchorSet != nil && !v.r.HasAnchorSet(set):
+			v.fault("certbound_anchor_set", "there is no anchor set %q", set)
+		}
+	} else {
+		if v.c.AnchorSet != "" {
+			v.fault("certbound_anchor_set", "means something only with tls_client_auth, but the method is %s", m)
+		}
+		if v.c.SoleEntry {
+			v.fault("certbound_sole_san", "means something only with tls_client_auth, but the method is %s", m)
+		}
+	}
+	if v.c.SoleEntry && v.c.SubjectDN != "" {
+		v.fault("certbound_sole_san", "means something only with a subject alternative name")
+	}
+	switch {
+	case m == ClientSecretBasic && v.c.SecretHash == "":
+		v.fault("certbound_secret_hash", "required with client_secret_basic")
+	case m == ClientSecretBasic && !validSecretHash(v.c.SecretHash):
+		v.fault("certbound_secret_hash", "not a hash that NewSecret or HashSecret has made")
+	case m != ClientSecretBasic && v.c.SecretHash != "":
+		v.fault("certbound_secret_hash", "means something only with client_secret_basic, but the method is %s", m)
+	}
+	switch alg := v.c.SigningAlg; {
+	case alg != "" && m != PrivateKeyJWT:
+		v.fault("token_endpoint_auth_signing_alg", "means something only with private_key_jwt, but the method is %s", m)
+	case alg != "" && !slices.Contains(v.r.AssertionAlgs, alg):
+		v.fault("token_endpoint_auth_signing_alg", "expected any of %s, found %q", strings.Join(v.r.AssertionAlgs, ", "), alg)
+	}
+}
+
+func (v *validation) keys() {
+	m, value, uri := v.c.Method(), len(v.c.JWKS) > 0, v.c.JWKSURI
+	needs := m == clientauth.SelfSignedTLSClientAuth || m == PrivateKeyJWT
+	switch {
+	case value && uri != "":
+		v.fault("jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, Section 2)")
+	case needs && !value && uri == "":
+		v.fault("jwks", "%s needs jwks or jwks_uri", m)
+	}
+	if uri != "" {
+		u, err := url.Parse(uri)
+		switch {
+		case err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" || len(uri) > 2048:
+			v.fault("jwks_uri", "expected an https URL without user information and fragment")
+		case !v.r.JWKSURI:
+			v.fault("jwks_uri", "key sets by reference are switched off on this server")
+		}
+	}
+	if value {
+		set, err := jwks.Parse(v.c.JWKS, jwks.Strict)
+		switch {
+		case err != nil:
+			v.fault("jwks", "%v", err)
+		case m == clientauth.SelfSignedTLSClientAuth && len(set.Certificates) == 0:
+			v.fault("jwks", "no key has x5c, whose first entry is the certificate (RFC 8705, Section 2.2.2)")
+		case m == PrivateKeyJWT && len(set.Keys) == 0:
+			v.fault("jwks", "no key")
+		}
+	}
+}
+
+func (v *validation) grant() {
+	for _, g := range v.c.GrantTypes {
+		if g != GrantClientCredentials {
+			v.fault("grant_types", "expected %s, found %q", GrantClientCredentials, g)
+		}
+	}
+	for _, s := range strings.Fields(v.c.Scope) {
+		if !slices.Contains(v.r.Scopes, s) {
+			v.fault("scope", "the server has no scope %q", s)
+		}
+	}
+	if v.c.Scope != strings.Join(strings.Fields(v.c.Scope), " ") || len(v.c.Scope) > 8<<10 {
+		v.fault("scope", "expected scopes with one space between them, at most 8 KiB")
+	}
+	if len(v.c.Resources) > 1000 || len(v.c.Introspects) > 1000 {
+		v.fault("certbound_resources", "expected at most 1,000")
+	}
+	for _, r := range v.c.Resources {
+		if !slices.Contains(v.r.Resources, r) {
+			v.fault("certbound_resources", "the server has no resource %q", r)
+		}
+	}
+	if len(v.c.Introspects) > 0 && !v.c.MayIntrospect {
+		v.fault("certbound_introspects", "needs certbound_may_introspect")
+	}
+	for _, r := range v.c.Introspects {
+		if !slices.Contains(v.r.Resources, r) {
+			v.fault("certbound_introspects", "the server has no resource %q", r)
+		}
+	}
+	if v.c.MayIntrospect && v.c.Method() == None {
+		v.fault("certbound_may_introspect", "a public client cannot authenticate at the introspection endpoint")
+	}
+}
+
+func (v *validation) tokens() {
+	if v.c.BoundTokens && !v.r.BoundTokens {
+		v.fault("tls_client_certificate_bound_access_tokens", "not known, since certificate-bound tokens are switched off on this server")
+	}
+	switch v.c.TokenFormat {
+	case "", FormatJWT, FormatOpaque:
+	default:
+		v.fault("certbound_token_format", "expected %s or %s, found %q", FormatJWT, FormatOpaque, v.c.TokenFormat)
+	}
+	if maximum := int(v.r.MaxTokenLifetime.Seconds()); v.c.TokenLifetime < 0 || v.c.TokenLifetime > maximum {
+		v.fault("certbound_token_lifetime", "expected 1 to %d seconds, or 0 for the server's default, found %d", maximum, v.c.TokenLifetime)
+	}
+}
+
+func validClientID(id string) bool {
+	for i := range len(id) {
+		if id[i] < 0x20 || id[i] > 0x7e {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 256
+}
+
+// ParseMetadata reads client metadata from JSON (RFC 7591, Section 2) and checks it
+// with [ValidateClient]. Members that are not understood are ignored, and so are
+// those whose switch is off. With trusted, the members of our own (certbound_…) and
+// client_id are read; they are never taken from a client's own request. Errors are
+// of type *[MetadataError].
+func ParseMetadata(data []byte, r Rules, trusted bool) (*Client, error) {
+	c, faults := parseMetadata(data, r, trusted)
+	if c == nil {
+		return nil, &MetadataError{Faults: faults}
+	}
+	if err := ValidateClient(c, r); err != nil {
+		faults = append(faults, err.(*MetadataError).Faults...)
+	}
+	if faults != nil {
+		return nil, &MetadataError{ClientID: c.ID, Faults: faults}
+	}
+	return c, nil
+}
+
+func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
+	if len(data) > 512<<10 {
+		return nil, []Fault{{"client metadata", "larger than 512 KiB"}}
+	}
+	members, err := objectMembers(data)
+	if err != nil {
+		return nil, []Fault{{"client metadata", err.Error()}}
+	}
+	c, faults := &Client{}, []Fault(nil)
+	for _, m := range members {
+		own := m.name == "client_id" || strings.HasPrefix(m.name, "certbound_")
+		if own && !trusted || !memberKnown(m.name, r.Switches, r.BoundTokens) {
+			continue
+		}
+		target := c.member(m.name)
+		if target == nil {
+			continue
+		}
+		if fault := decodeMember(m.value, target); fault != "" {
+			faults = append(faults, Fault{m.name, fault})
+		}
+	}
+	return c, faults
+}
+
+// memberKnown reports whether the switches let the server know a member.
+func memberKnown(name string, sw MTLSFeature, bound bool) bool {
+	switch {
+	case name == "tls_client_certificate_bound_access_tokens":
+		return bound
+	case slices.Contains(subject.Kinds(), subject.Kind(name)):
+		return sw.TLSClientAuth
+	}
+	return true
+}
+
+// member returns a pointer to the field with the JSON name.
+func (c *Client) member(name string) any {
+	switch name {
+	case "client_id":
+		return &c.ID
+	case "client_name":
+		return &c.Name
+	case "token_endpoint_auth_method":
+		return &c.AuthMethod
+	case "tls_client_auth_subject_dn":
+		return &c.SubjectDN
+	case "tls_client_auth_san_dns":
+		return &c.SANDNS
+	case "tls_client_auth_san_uri":
+		return &c.SANURI
+	case "tls_client_auth_san_ip":
+		return &c.SANIP
+	case "tls_client_auth_san_email":
+		return &c.SANEmail
+	case "jwks":
+		return &c.JWKS
+	case "jwks_uri":
+		return &c.JWKSURI
+	case "tls_client_certificate_bound_access_tokens":
+		return &c.BoundTokens
+	case "use_mtls_endpoint_aliases":
+		return &c.UseEndpointAliases
+	case "grant_types":
+		return &c.GrantTypes
+	case "scope":
+		return &c.Scope
+	case "token_endpoint_auth_signing_alg":
+		return &c.SigningAlg
+	case "certbound_anchor_set":
+		return &c.AnchorSet
+	case "certbound_sole_san":
+		return &c.SoleEntry
+	case "certbound_resources":
+		return &c.Resources
+	case "certbound_token_format":
+		return &c.TokenFormat
+	case "certbound_token_lifetime":
+		return &c.TokenLifetime
+	case "certbound_may_introspect":
+		return &c.MayIntrospect
+	case "certbound_introspects":
+		return &c.Introspects
+	case "certbound_disabled":
+		return &c.Disabled
+	case "certbound_secret_hash":
+		return &c.SecretHash
+	}
+	return nil
+}
+
+// decodeMember is strict where encoding/json is not: null and the empty string are
+// no values (RFC 8705, Section 2.1.2: each of the five is a string that is present).
+func decodeMember(value json.RawMessage, target any) string {
+	if string(value) == "null" {
+		return "expected a value, found null"
+	}
+	if raw, ok := target.(*json.RawMessage); ok {
+		*raw = slices.Clone(value)
+		return ""
+	}
+	if err := json.Unmarshal(value, target); err != nil {
+		return fmt.Sprintf("expected a %s", jsonType(target))
+	}
+	if s, ok := target.(*string); ok && *s == "" {
+		return "expected a string that is not empty"
+	}
+	return ""
+}
+
+func jsonType(target any) string {
+	switch target.(type) {
+	case *string:
+		return "string"
+	case *bool:
+		return "boolean"
+	case *int:
+		return "whole number"
+	default:
+		return "list of strings"
+	}
+}
