@@ -17,7 +17,8 @@ const (
 	defaultMaxCertificates = 10
 	defaultMaxBytes        = 64 << 10
 	maxAttributeValues     = 100 // more lines of one name than any certificate has
-	memoBytes              = 4 << 20
+	memoBytes              = 8 << 20
+	parsedSize             = 4 << 10 // about what a parsed certificate occupies
 )
 
 // fields is what the sources have in common that read header fields of a hop.
@@ -110,9 +111,9 @@ func (f *fields) keep(r *http.Request, value string, chain []string, p *Presente
 		verified.VerifiedBy = who
 		d.presented = &verified
 	}
-	cost := len(value)
+	cost := len(value) + parsedSize
 	for _, line := range chain {
-		cost += len(line)
+		cost += len(line) + parsedSize
 	}
 	f.seen.Put(value, d, cost)
 	return f.choose(r, d)

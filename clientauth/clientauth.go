@@ -2,11 +2,14 @@
 // presented: tls_client_auth (RFC 8705, Section 2.1) and self_signed_tls_client_auth
 // (Section 2.2). It knows no request, so that any server can use it; the net/http
 // middleware is in the package httpauth.
+//
+// Which of the two methods applies is for the registration to say, never for the
+// certificate: there is no fallback from one to the other.
 package clientauth
 
 import (
 	"context"
-	"crypto/x509"
+	"strings"
 	"time"
 
 	"github.com/certbound/certbound/certsource"
@@ -28,7 +31,10 @@ type Error struct {
 	Err   error
 }
 
-func (e *Error) Error() string { panic("contract") }
+// Error names the check and the reason. Expected and found values are in Check only.
+func (e *Error) Error() string {
+	return "clientauth: " + e.Check.Name + ": " + e.Check.Reason.Summary()
+}
 
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -56,14 +62,15 @@ type SelfSigned struct {
 	InsecureMatchKey bool
 	// InsecureIgnoreValidity leaves out the check of notBefore and notAfter.
 	InsecureIgnoreValidity bool
-	// Refetch, if set, is asked once for newer certificates when none matches.
+	// Refetch, if set, is asked once for newer certificates when none matches. It
+	// has to bound how often it really asks somebody; jwks.Fetcher does.
 	Refetch func(ctx context.Context) ([][]byte, error)
 }
 
 // Config holds the settings of an [Authenticator].
 type Config struct {
 	// Paths validates paths for tls_client_auth. If nil, every such client is
-	// refused with reason NoAnchors.
+	// refused with reason NoAnchors, unless its proxy is said to verify.
 	Paths PathValidator
 	// Now returns the current time. If nil, time.Now.
 	Now func() time.Time
@@ -74,20 +81,53 @@ type Config struct {
 type Authenticator struct{ cfg Config }
 
 // New returns an Authenticator.
-func New(cfg Config) *Authenticator { return &Authenticator{cfg} }
-
-// AuthenticatePKI checks p against the registration of a tls_client_auth client and
-// records each check in d: certificate, chain (with policy and revocation), subject.
-// If p.VerifiedBy is set, the chain check is recorded as skipped. Errors are of type
-// *[Error]; d then has the same check as its failure. It does not call d.Allow.
-func (a *Authenticator) AuthenticatePKI(ctx context.Context, d *decision.Decision, p *certsource.Presented, reg PKI) error {
-	panic("contract")
+func New(cfg Config) *Authenticator {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Authenticator{cfg}
 }
 
-// AuthenticateSelfSigned does the same for a self_signed_tls_client_auth client:
-// certificate, registration, validity.
-func (a *Authenticator) AuthenticateSelfSigned(ctx context.Context, d *decision.Decision, p *certsource.Presented, reg SelfSigned) error {
-	panic("contract")
+// Specifications of the checks.
+const (
+	ruleCertificate  = "RFC 8705, Section 2"
+	ruleChain        = "RFC 8705, Section 2.1"
+	ruleSubject      = "RFC 8705, Section 2.1.2"
+	ruleRegistration = "RFC 8705, Section 2.2"
+	ruleValidity     = "RFC 5280, Section 4.1.2.5"
+)
+
+// begin records who came, and refuses when nobody did.
+func begin(d *decision.Decision, method string, p *certsource.Presented) error {
+	d.Method = method
+	if p.Kind() == certsource.KindNone {
+		return refuse(d, p, decision.Check{
+			Name: decision.CheckCertificate, Rule: ruleCertificate, Reason: decision.NoCertificate,
+			Expected: "a client certificate",
+		}, certsource.ErrNoCertificate)
+	}
+	d.Via, d.Thumbprint = p.Via, p.Thumbprint()
+	return nil
 }
 
-var _ = x509.Certificate{}
+// refuse records a failed check. Only here is text made of names: the way of a client
+// that is let in formats nothing.
+func refuse(d *decision.Decision, p *certsource.Presented, c decision.Check, err error) error {
+	c.Outcome = decision.Failed
+	switch {
+	case p.Leaf() != nil:
+		d.Subject = subject.Of(p.Leaf())
+	case p.Attributes() != nil:
+		d.Subject = strings.Join(p.Attributes().SubjectDN, " and ")
+	}
+	d.Fail(c)
+	return &Error{Check: c, Err: err}
+}
+
+// notEnough refuses a hop that told us too little.
+func notEnough(d *decision.Decision, p *certsource.Presented, expected, found, fix string) error {
+	return refuse(d, p, decision.Check{
+		Name: decision.CheckCertificate, Rule: ruleCertificate, Reason: decision.NotEnough,
+		Expected: expected, Found: found, Fix: fix,
+	}, nil)
+}

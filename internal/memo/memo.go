@@ -13,28 +13,33 @@ type Memo[V any] struct {
 
 	mu         sync.RWMutex
 	size       int // cost of young
-	young, old map[string]V
+	young, old map[string]entry[V]
+}
+
+type entry[V any] struct {
+	value V
+	cost  int
 }
 
 // New returns a memo that holds entries of at most limit together.
 func New[V any](limit int) *Memo[V] {
-	return &Memo[V]{half: limit / 2, young: make(map[string]V)}
+	return &Memo[V]{half: limit / 2, young: make(map[string]entry[V])}
 }
 
 // Get returns the value of key.
 func (m *Memo[V]) Get(key string) (V, bool) {
 	m.mu.RLock()
-	v, ok := m.young[key]
+	e, ok := m.young[key]
 	if ok {
 		m.mu.RUnlock()
-		return v, true
+		return e.value, true
 	}
-	v, ok = m.old[key]
+	e, ok = m.old[key]
 	m.mu.RUnlock()
 	if ok { // still in use: carry it over
-		m.Put(key, v, len(key))
+		m.Put(key, e.value, e.cost)
 	}
-	return v, ok
+	return e.value, ok
 }
 
 // Put remembers v. An entry that costs more than half the limit is not kept.
@@ -44,14 +49,11 @@ func (m *Memo[V]) Put(key string, v V, cost int) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.young[key]; ok {
-		m.young[key] = v
-		return
-	}
+	m.size -= m.young[key].cost // zero, if there is none
 	if m.size+cost > m.half {
-		m.old, m.young, m.size = m.young, make(map[string]V), 0
+		m.old, m.young, m.size = m.young, make(map[string]entry[V]), 0
 	}
-	m.young[key] = v
+	m.young[key] = entry[V]{v, cost}
 	m.size += cost
 }
 
