@@ -7,6 +7,7 @@ type Reason string
 // The reasons. [Reason.Summary] has each in a sentence, [Reason.Fix] what to do.
 const (
 	Unspecified Reason = "unspecified"
+	BadSetting  Reason = "setting_invalid"
 
 	// The certificate and how it arrived.
 	NoCertificate        Reason = "no_certificate"

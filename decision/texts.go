@@ -8,6 +8,8 @@ type text struct {
 var texts = []text{
 	{Unspecified, "the check failed for a reason that has no name",
 		"report this as a defect, with the log line"},
+	{BadSetting, "a setting cannot be used",
+		"correct the setting"},
 	{NoCertificate, "no client certificate was presented",
 		"send the request to the mutual-TLS endpoint (mtls_endpoint_aliases) and configure the client to send its certificate"},
 	{NotEnough, "the hop forwarded less of the certificate than this check needs",

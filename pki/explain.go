@@ -1,0 +1,250 @@
+package pki
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/certbound/certbound/decision"
+)
+
+// explain turns the refusal of crypto/x509 into one that names the certificate and
+// the cause. It only ever refuses: nothing that it finds makes a path valid.
+func (t *trust) explain(err error, chain Chain, now time.Time) *Error {
+	e := t.cause(err, chain, now)
+	e.Set, e.Err = t.name, err
+	return e
+}
+
+func (t *trust) cause(err error, chain Chain, now time.Time) *Error {
+	leaf := chain.Leaf
+	if e := dates(leaf, now); e != nil {
+		return e
+	}
+	if e := critical(leaf); e != nil {
+		return e
+	}
+	// These come after a path was found.
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		switch invalid.Reason {
+		case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
+			return t.usage(chain, now)
+		case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName, x509.TooManyConstraints:
+			return &Error{Reason: decision.NameConstraint, Cert: leaf,
+				Expected: "names that every CA of the path may issue", Found: cmp.Or(invalid.Detail, "others")}
+		}
+	}
+	w := walk{t: t, rest: chain.Rest, now: now, budget: 32, seen: []*x509.Certificate{leaf}}
+	w.from(leaf)
+	if w.best != nil {
+		return w.best
+	}
+	return &Error{Reason: decision.PathInvalid, Cert: leaf,
+		Expected: "a valid path to " + t.anchorNames(), Found: "none"}
+}
+
+func dates(cert *x509.Certificate, now time.Time) *Error {
+	switch {
+	case now.Before(cert.NotBefore):
+		return &Error{Reason: decision.NotYetValid, Cert: cert,
+			Expected: "a time from " + stamp(cert.NotBefore) + " on", Found: stamp(now)}
+	case now.After(cert.NotAfter):
+		return &Error{Reason: decision.Expired, Cert: cert,
+			Expected: "a time up to " + stamp(cert.NotAfter), Found: stamp(now)}
+	}
+	return nil
+}
+
+func critical(cert *x509.Certificate) *Error {
+	if len(cert.UnhandledCriticalExtensions) == 0 {
+		return nil
+	}
+	return &Error{Reason: decision.CriticalExtension, Cert: cert,
+		Expected: "critical extensions that are understood", Found: fmt.Sprintf("%v", cert.UnhandledCriticalExtensions)}
+}
+
+// usage finds the certificate whose extended key usage leaves no room for clients: the
+// leaf, or a CA, since the usages of a CA limit what is below it.
+func (t *trust) usage(chain Chain, now time.Time) *Error {
+	fault := func(cert *x509.Certificate) *Error {
+		return &Error{Reason: decision.ExtKeyUsage, Cert: cert,
+			Expected: "extended key usage clientAuth, any, or none", Found: extKeyUsageText(cert)}
+	}
+	if !allowsClients(chain.Leaf) {
+		return fault(chain.Leaf)
+	}
+	for _, known := range [][]*x509.Certificate{chain.Rest, t.helpers, t.anchors} {
+		for _, cert := range known {
+			if bytes.Equal(cert.RawSubject, chain.Leaf.RawIssuer) && !allowsClients(cert) {
+				return fault(cert)
+			}
+		}
+	}
+	for _, known := range [][]*x509.Certificate{chain.Rest, t.helpers, t.anchors} {
+		for _, cert := range known {
+			if !allowsClients(cert) {
+				return fault(cert)
+			}
+		}
+	}
+	return fault(chain.Leaf)
+}
+
+func allowsClients(cert *x509.Certificate) bool {
+	if len(cert.ExtKeyUsage)+len(cert.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	for _, u := range cert.ExtKeyUsage {
+		if u == x509.ExtKeyUsageAny || u == x509.ExtKeyUsageClientAuth {
+			return true
+		}
+	}
+	return false
+}
+
+// A walk goes from the leaf towards the anchors as path building does and remembers
+// what stood in the way at the place that is furthest from the leaf.
+type walk struct {
+	t      *trust
+	rest   []*x509.Certificate
+	now    time.Time
+	budget int // signature checks that are left
+	seen   []*x509.Certificate
+	best   *Error
+	depth  int // of best
+}
+
+func (w *walk) blame(depth int, e *Error) {
+	if w.best == nil || depth > w.depth {
+		w.best, w.depth = e, depth
+	}
+}
+
+// from looks at the issuers of the last certificate that was seen.
+func (w *walk) from(cert *x509.Certificate) {
+	depth := len(w.seen)
+	found := false
+	for i, known := range [][]*x509.Certificate{w.t.anchors, w.t.helpers, w.rest} {
+		for _, issuer := range known {
+			if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) || w.saw(issuer) || w.budget == 0 {
+				continue
+			}
+			w.budget--
+			found = true
+			if e := w.link(cert, issuer); e != nil {
+				w.blame(depth, e)
+				continue
+			}
+			if i > 0 { // not an anchor
+				w.seen = append(w.seen, issuer)
+				w.from(issuer)
+				w.seen = w.seen[:depth]
+			}
+		}
+	}
+	if !found && w.budget > 0 {
+		w.blame(depth, w.missing(cert))
+	}
+}
+
+func (w *walk) saw(cert *x509.Certificate) bool {
+	for _, s := range w.seen {
+		if s.Equal(cert) {
+			return true
+		}
+	}
+	return false
+}
+
+// link returns what is wrong with issuer as the issuer of cert.
+func (w *walk) link(cert, issuer *x509.Certificate) *Error {
+	if err := cert.CheckSignatureFrom(issuer); err != nil {
+		_, insecure := errors.AsType[x509.InsecureAlgorithmError](err)
+		_, constrained := errors.AsType[x509.ConstraintViolationError](err)
+		switch {
+		case constrained:
+			return notCA(issuer)
+		case insecure, errors.Is(err, x509.ErrUnsupportedAlgorithm):
+			return weakSignature(cert, w.t.policy)
+		case len(cert.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(cert.AuthorityKeyId, issuer.SubjectKeyId):
+			return &Error{Reason: decision.UnknownAuthority, Cert: cert,
+				Expected: "a path to " + w.t.anchorNames(),
+				Found:    "an issuer that has the name " + nameOf(issuer) + ", but another key"}
+		}
+		return &Error{Reason: decision.BadSignature, Cert: cert,
+			Expected: "a signature by the key of " + nameOf(issuer), Found: "a signature that does not verify"}
+	}
+	if !isCA(issuer) {
+		return notCA(issuer)
+	}
+	if e := dates(issuer, w.now); e != nil {
+		return e
+	}
+	if e := critical(issuer); e != nil {
+		return e
+	}
+	if below := len(w.seen) - 1; issuer.MaxPathLen >= 0 && below > issuer.MaxPathLen {
+		return &Error{Reason: decision.NameConstraint, Cert: issuer,
+			Expected: fmt.Sprintf("at most %d CAs below it (path length constraint)", issuer.MaxPathLen), Found: fmt.Sprint(below)}
+	}
+	return nil
+}
+
+// missing says what it means that no issuer of cert is known.
+func (w *walk) missing(cert *x509.Certificate) *Error {
+	e := &Error{Cert: cert, Expected: "a path to " + w.t.anchorNames()}
+	switch {
+	case bytes.Equal(cert.RawIssuer, cert.RawSubject) && len(w.seen) == 1:
+		e.Reason, e.Found = decision.UnknownAuthority, "a self-signed certificate, which is not an anchor"
+	case bytes.Equal(cert.RawIssuer, cert.RawSubject):
+		e.Reason, e.Found = decision.UnknownAuthority, "a path that ends at "+nameOf(cert)+", which was presented, but is not an anchor"
+	case len(w.seen) == 1:
+		e.Reason = decision.ChainIncomplete
+		e.Found = "the issuer " + issuerOf(cert) + ", which is not an anchor, not a helper and was not presented"
+	default:
+		e.Reason = decision.UnknownAuthority
+		e.Found = "a path that ends at " + nameOf(cert) + ", whose issuer " + issuerOf(cert) + " is not an anchor"
+	}
+	return e
+}
+
+// anchorNames names the anchors of the set, or some of them.
+func (t *trust) anchorNames() string {
+	const most = 3
+	names := make([]string, 0, most+1)
+	for i, cert := range t.anchors {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(t.anchors)-most))
+			break
+		}
+		names = append(names, nameOf(cert))
+	}
+	return "an anchor of the set: " + strings.Join(names, "; ")
+}
+
+// nameOf names a certificate in text for the operator. What a stranger wrote into it
+// comes out escaped and cut.
+func nameOf(cert *x509.Certificate) string {
+	if bytes.Equal(cert.RawSubject, emptyName) {
+		return fmt.Sprintf("with the empty subject and serial number %x", cert.SerialNumber)
+	}
+	return fmt.Sprintf("%q", cut(cert.Subject.String()))
+}
+
+func issuerOf(cert *x509.Certificate) string {
+	return fmt.Sprintf("%q", cut(cert.Issuer.String()))
+}
+
+var emptyName = []byte{0x30, 0x00}
+
+func cut(s string) string {
+	const most = 256
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "..."
+	}
+	return s
+}

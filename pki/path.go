@@ -1,0 +1,94 @@
+package pki
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"time"
+
+	"github.com/certbound/certbound/decision"
+)
+
+// maxPaths bounds how many valid paths of one chain are tried. More than one exist
+// if CAs have certified each other.
+const maxPaths = 8
+
+// judge is the cold path. The path is found by crypto/x509 (RFC 8705, Section 7.5:
+// no home-made validation); what it does not check is checked on what it returns.
+func (v *Validator) judge(ctx context.Context, t *trust, chain Chain, now time.Time) (*accepted, *Error) {
+	intermediates := t.known
+	if len(chain.Rest) > 0 {
+		intermediates = t.known.Clone()
+		for _, cert := range chain.Rest {
+			intermediates.AddCert(cert)
+		}
+	}
+	paths, err := chain.Leaf.Verify(x509.VerifyOptions{
+		Roots:         t.roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return nil, t.explain(err, chain, now)
+	}
+	// One valid path is enough. The first fault is reported, since x509 returns
+	// the most direct paths first.
+	var first *Error
+	for _, path := range paths[:min(len(paths), maxPaths)] {
+		a, e := v.judgePath(ctx, t, path)
+		if e == nil {
+			return a, nil
+		}
+		if e.Set == "" {
+			e.Set = t.name
+		}
+		if first == nil {
+			first = e
+		}
+		if e.Cert == chain.Leaf {
+			break // no other path has another leaf
+		}
+	}
+	if first == nil { // x509 returned no path and no error
+		first = &Error{Reason: decision.PathInvalid, Set: t.name, Cert: chain.Leaf}
+	}
+	return nil, first
+}
+
+func (v *Validator) judgePath(ctx context.Context, t *trust, path []*x509.Certificate) (*accepted, *Error) {
+	if e := t.policy.path(path); e != nil {
+		return nil, e
+	}
+	a := &accepted{
+		verdict: Verdict{Path: path, Until: path[0].NotAfter, Generation: t.generation},
+		since:   path[0].NotBefore,
+	}
+	for _, cert := range path[1:] {
+		if cert.NotAfter.Before(a.verdict.Until) {
+			a.verdict.Until = cert.NotAfter
+		}
+		if cert.NotBefore.After(a.since) {
+			a.since = cert.NotBefore
+		}
+	}
+	if t.revocation == nil {
+		return a, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, v.cfg.RevocationTimeout)
+	defer cancel()
+	until, err := t.revocation.CheckRevocation(ctx, path)
+	if err != nil {
+		if e, ok := errors.AsType[*Error](err); ok &&
+			(e.Reason == decision.Revoked || e.Reason == decision.RevocationUnknown) {
+			copied := *e // the checker may hand out the same one again
+			return nil, &copied
+		}
+		return nil, &Error{Reason: decision.RevocationUnknown, Cert: path[0],
+			Expected: "an answer of the revocation source", Found: "none", Err: err}
+	}
+	if !until.IsZero() && until.Before(a.verdict.Until) {
+		a.verdict.Until = until
+	}
+	return a, nil
+}

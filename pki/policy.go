@@ -1,0 +1,297 @@
+package pki
+
+import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/certbound/certbound/decision"
+)
+
+// A Policy says what the certificates of an anchor set must be like. The zero value
+// is the default policy: no key weaker than 112 bits, no SHA-1, a leaf that is not a
+// CA, that may sign (RFC 5280, Section 4.2.1.3) and that may be a client (Section
+// 4.2.1.12). Each field changes one check and leaves all others alone.
+type Policy struct {
+	// MaxChain bounds the presented certificates, leaf included. If zero, 10; at
+	// most 20. It is looked at before any signature.
+	MaxChain int
+	// MinRSABits is the smallest RSA key. If zero, 2048; less is refused.
+	MinRSABits int
+	// MaxRSABits is the largest RSA key, because large ones are slow to verify. If
+	// zero, 8192, the limit of crypto/tls; more is refused.
+	MaxRSABits int
+	// Keys are the kinds of keys that may stand in a path, anchor included. If
+	// nil, all that have a name here.
+	Keys []KeyKind
+	// SignatureAlgorithms are those that may stand in a path. If nil, all of
+	// crypto/x509 with SHA-256 or better. MD5, SHA-1 and DSA cannot be allowed.
+	SignatureAlgorithms []x509.SignatureAlgorithm
+	// RequireExtKeyUsage refuses a leaf that does not list clientAuth itself. By
+	// default anyExtendedKeyUsage, or no such extension, will do.
+	RequireExtKeyUsage bool
+	// RequireKeyUsage refuses a leaf without a key usage extension.
+	RequireKeyUsage bool
+	// AllowCALeaf accepts a leaf that is a CA certificate.
+	AllowCALeaf bool
+	// AllowPinnedLeaf accepts end-entity certificates among the anchors. Each
+	// vouches for itself and for no other. This is not the self-signed method of
+	// RFC 8705, Section 2.2: dates, keys and usages are checked.
+	AllowPinnedLeaf bool
+}
+
+// A KeyKind is a kind of public key.
+type KeyKind string
+
+// The kinds of keys.
+const (
+	RSA     KeyKind = "RSA"
+	P256    KeyKind = "P-256"
+	P384    KeyKind = "P-384"
+	P521    KeyKind = "P-521"
+	Ed25519 KeyKind = "Ed25519"
+)
+
+var keyKinds = []KeyKind{RSA, P256, P384, P521, Ed25519}
+
+var signatureAlgorithms = []x509.SignatureAlgorithm{
+	x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA,
+	x509.SHA256WithRSAPSS, x509.SHA384WithRSAPSS, x509.SHA512WithRSAPSS,
+	x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512,
+	x509.PureEd25519,
+}
+
+// rules are a Policy without blanks.
+type rules struct{ Policy }
+
+type wrongSetting struct{ expected, found string }
+
+func (p Policy) rules() (rules, []wrongSetting) {
+	var wrong []wrongSetting
+	between := func(name string, value, low, high int) {
+		if value < low || value > high {
+			wrong = append(wrong, wrongSetting{fmt.Sprintf("%s from %d to %d", name, low, high), fmt.Sprint(value)})
+		}
+	}
+	p.MaxChain = cmp.Or(p.MaxChain, 10)
+	between("MaxChain", p.MaxChain, 1, 20)
+	p.MinRSABits = cmp.Or(p.MinRSABits, 2048)
+	p.MaxRSABits = cmp.Or(p.MaxRSABits, 8192)
+	between("MinRSABits", p.MinRSABits, 2048, p.MaxRSABits)
+	between("MaxRSABits", p.MaxRSABits, p.MinRSABits, 8192)
+	if p.Keys == nil {
+		p.Keys = keyKinds
+	}
+	if p.SignatureAlgorithms == nil {
+		p.SignatureAlgorithms = signatureAlgorithms
+	}
+	p.Keys, p.SignatureAlgorithms = slices.Clone(p.Keys), slices.Clone(p.SignatureAlgorithms)
+	if len(p.Keys) == 0 || len(p.SignatureAlgorithms) == 0 {
+		wrong = append(wrong, wrongSetting{"Keys and SignatureAlgorithms that allow something, or nil", "an empty list"})
+	}
+	for _, k := range p.Keys {
+		if !slices.Contains(keyKinds, k) {
+			wrong = append(wrong, wrongSetting{fmt.Sprintf("Keys out of %v", keyKinds), fmt.Sprintf("%q", string(k))})
+		}
+	}
+	for _, a := range p.SignatureAlgorithms {
+		if !slices.Contains(signatureAlgorithms, a) {
+			wrong = append(wrong, wrongSetting{fmt.Sprintf("SignatureAlgorithms out of %v", signatureAlgorithms), a.String()})
+		}
+	}
+	return rules{p}, wrong
+}
+
+// keyOf returns the kind of cert's key and its size in bits.
+func keyOf(cert *x509.Certificate) (KeyKind, int) {
+	switch k := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return RSA, k.N.BitLen()
+	case *ecdsa.PublicKey:
+		return KeyKind(k.Params().Name), k.Params().BitSize
+	case ed25519.PublicKey:
+		return Ed25519, 256
+	}
+	return KeyKind(cert.PublicKeyAlgorithm.String()), 0
+}
+
+// key judges the key of cert.
+func (r rules) key(cert *x509.Certificate) *Error {
+	kind, bits := keyOf(cert)
+	switch {
+	case !slices.Contains(r.Keys, kind):
+		return &Error{Reason: decision.WeakKey, Cert: cert,
+			Expected: fmt.Sprintf("a key of a kind out of %v", r.Keys), Found: string(kind)}
+	case kind == RSA && (bits < r.MinRSABits || bits > r.MaxRSABits):
+		return &Error{Reason: decision.WeakKey, Cert: cert,
+			Expected: fmt.Sprintf("RSA with %d to %d bits", r.MinRSABits, r.MaxRSABits), Found: fmt.Sprintf("RSA with %d bits", bits)}
+	}
+	return nil
+}
+
+// admit says whether the presented certificates are few and small enough to be
+// looked at. It makes no signature check.
+func (t *trust) admit(chain Chain) *Error {
+	if chain.Leaf == nil {
+		return &Error{Reason: decision.NoCertificate, Set: t.name, Expected: "a client certificate", Found: "none"}
+	}
+	if n := 1 + len(chain.Rest); n > t.policy.MaxChain {
+		return &Error{Reason: decision.ChainTooLong, Set: t.name, Cert: chain.Leaf,
+			Expected: fmt.Sprintf("at most %d certificates (MaxChain)", t.policy.MaxChain), Found: fmt.Sprint(n)}
+	}
+	for i := range 1 + len(chain.Rest) {
+		cert := chain.Leaf
+		if i > 0 {
+			cert = chain.Rest[i-1]
+		}
+		if cert == nil || len(cert.Raw) == 0 {
+			return &Error{Reason: decision.CertificateUnparsed, Set: t.name,
+				Expected: "parsed certificates", Found: fmt.Sprintf("number %d is not", i+1)}
+		}
+		if k, ok := cert.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > t.policy.MaxRSABits {
+			return &Error{Reason: decision.WeakKey, Set: t.name, Cert: cert,
+				Expected: fmt.Sprintf("RSA with at most %d bits (MaxRSABits)", t.policy.MaxRSABits),
+				Found:    fmt.Sprintf("RSA with %d bits", k.N.BitLen())}
+		}
+	}
+	return nil
+}
+
+// path judges a path that crypto/x509 has found valid by what it does not look at.
+func (r rules) path(path []*x509.Certificate) *Error {
+	leaf := path[0]
+	switch {
+	case isCA(leaf) && !r.AllowCALeaf:
+		return &Error{Reason: decision.LeafIsCA, Cert: leaf,
+			Expected: "an end-entity certificate", Found: "basic constraints with cA"}
+	case hasExtension(leaf, oidKeyUsage) && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0:
+		// The handshake is signed with this key (RFC 8446, Section 4.4.3).
+		return &Error{Reason: decision.KeyUsage, Cert: leaf,
+			Expected: "key usage with digitalSignature", Found: "key usage " + keyUsageText(leaf.KeyUsage)}
+	case r.RequireKeyUsage && !hasExtension(leaf, oidKeyUsage):
+		return &Error{Reason: decision.KeyUsage, Cert: leaf,
+			Expected: "key usage with digitalSignature (RequireKeyUsage)", Found: "no key usage"}
+	case r.RequireExtKeyUsage && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth):
+		return &Error{Reason: decision.ExtKeyUsage, Cert: leaf,
+			Expected: "extended key usage clientAuth (RequireExtKeyUsage)", Found: extKeyUsageText(leaf)}
+	}
+	for i, cert := range path {
+		if e := r.key(cert); e != nil {
+			return e
+		}
+		// The anchor is trusted as it is; what it says of itself is not looked at.
+		if i < len(path)-1 && !slices.Contains(r.SignatureAlgorithms, cert.SignatureAlgorithm) {
+			return weakSignature(cert, r)
+		}
+		if i == 0 {
+			continue
+		}
+		// crypto/x509 lets an anchor without basic constraints issue. A pinned
+		// leaf must not.
+		if !isCA(cert) {
+			return notCA(cert)
+		}
+		if unknownConstraint(cert) {
+			return &Error{Reason: decision.NameConstraint, Cert: cert,
+				Expected: "name constraints on DNS names, addresses, mailboxes or URIs",
+				Found:    "name constraints of another kind, which cannot be checked and are not marked critical"}
+		}
+	}
+	return nil
+}
+
+func weakSignature(cert *x509.Certificate, r rules) *Error {
+	return &Error{Reason: decision.WeakSignature, Cert: cert,
+		Expected: fmt.Sprintf("a signature with one of %v", r.SignatureAlgorithms),
+		Found:    cert.SignatureAlgorithm.String()}
+}
+
+func notCA(cert *x509.Certificate) *Error {
+	return &Error{Reason: decision.NotCA, Cert: cert,
+		Expected: "an issuer with basic constraints cA and, if it has a key usage, keyCertSign",
+		Found:    "a certificate that may not issue"}
+}
+
+var (
+	oidKeyUsage        = asn1.ObjectIdentifier{2, 5, 29, 15}
+	oidNameConstraints = asn1.ObjectIdentifier{2, 5, 29, 30}
+)
+
+func hasExtension(cert *x509.Certificate, oid asn1.ObjectIdentifier) bool {
+	for _, e := range cert.Extensions {
+		if e.Id.Equal(oid) {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownConstraint reports name constraints that crypto/x509 passes over: those of a
+// kind it does not know, such as directoryName, in an extension that is not marked
+// critical. RFC 5280, Section 4.2.1.10 has it always critical, and then x509 refuses.
+func unknownConstraint(cert *x509.Certificate) bool {
+	for _, e := range cert.Extensions {
+		if e.Critical || !e.Id.Equal(oidNameConstraints) {
+			continue
+		}
+		var constraints struct {
+			Permitted []generalSubtree `asn1:"optional,tag:0"`
+			Excluded  []generalSubtree `asn1:"optional,tag:1"`
+		}
+		if rest, err := asn1.Unmarshal(e.Value, &constraints); err != nil || len(rest) > 0 {
+			return true
+		}
+		for _, s := range slices.Concat(constraints.Permitted, constraints.Excluded) {
+			switch s.Base.Tag {
+			case 1, 2, 6, 7: // rfc822Name, dNSName, URI, iPAddress
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// generalSubtree is GeneralSubtree of RFC 5280, Section 4.2.1.10.
+type generalSubtree struct {
+	Base    asn1.RawValue
+	Minimum int `asn1:"optional,tag:0"`
+	Maximum int `asn1:"optional,tag:1"`
+}
+
+func keyUsageText(u x509.KeyUsage) string {
+	names := []string{"digitalSignature", "contentCommitment", "keyEncipherment", "dataEncipherment",
+		"keyAgreement", "keyCertSign", "cRLSign", "encipherOnly", "decipherOnly"}
+	var set []string
+	for i, name := range names {
+		if u&(1<<i) != 0 {
+			set = append(set, name)
+		}
+	}
+	return cmp.Or(strings.Join(set, ", "), "of nothing")
+}
+
+func extKeyUsageText(cert *x509.Certificate) string {
+	names := map[x509.ExtKeyUsage]string{
+		x509.ExtKeyUsageAny: "any", x509.ExtKeyUsageServerAuth: "serverAuth", x509.ExtKeyUsageClientAuth: "clientAuth",
+		x509.ExtKeyUsageCodeSigning: "codeSigning", x509.ExtKeyUsageEmailProtection: "emailProtection",
+		x509.ExtKeyUsageTimeStamping: "timeStamping", x509.ExtKeyUsageOCSPSigning: "OCSPSigning",
+	}
+	var set []string
+	for _, u := range cert.ExtKeyUsage {
+		set = append(set, cmp.Or(names[u], fmt.Sprintf("number %d", u)))
+	}
+	for _, oid := range cert.UnknownExtKeyUsage {
+		set = append(set, oid.String())
+	}
+	if len(set) == 0 {
+		return "no extended key usage"
+	}
+	return "extended key usage " + strings.Join(set, ", ")
+}
