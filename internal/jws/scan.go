@@ -17,7 +17,7 @@ const (
 // the object with its decoded name and its value as it stands. Names that differ only
 // in case are refused at the top level and in the object named fold.
 func scanObject(data []byte, fold string, visit func(name, value []byte)) (fault string) {
-	var scratch [48]memberName
+	var scratch [12]memberName // as many as an access token has
 	s := scanner{data: data, names: scratch[:0], fold: fold, visit: visit}
 	s.space()
 	if s.peek() != '{' {
@@ -317,4 +317,14 @@ func unquote(value []byte) (string, bool) {
 	var s string
 	err := json.Unmarshal(value, &s)
 	return s, err == nil
+}
+
+// CheckObject reports whether data is one JSON object (RFC 8259) without a member that
+// stands twice, at any depth, or twice in different case at the top level. Errors are
+// of type *[Error]. It is for other documents that strangers write.
+func CheckObject(data []byte) error {
+	if fault := scanObject(data, "", nil); fault != "" {
+		return &Error{fault}
+	}
+	return nil
 }
