@@ -1,0 +1,219 @@
+package resourceserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/decision"
+)
+
+// maxFormPeek is how much of a form is searched for a second token.
+const maxFormPeek = 64 << 10
+
+// An Access is an accepted request. It must not be changed.
+type Access struct {
+	Token *Token
+	// Presented is the certificate of the request, or nil.
+	Presented *certsource.Presented
+	Decision  *decision.Decision
+}
+
+type contextKey struct{}
+
+// FromContext returns what [Verifier.Middleware] has accepted.
+func FromContext(ctx context.Context) (*Access, bool) {
+	a, ok := ctx.Value(contextKey{}).(*Access)
+	return a, ok
+}
+
+// NewContext returns a context with an Access, for callers of [Verifier.VerifyRequest]
+// and for tests of handlers.
+func NewContext(ctx context.Context, a *Access) context.Context {
+	return context.WithValue(ctx, contextKey{}, a)
+}
+
+// TokenFromContext returns the token that [Verifier.Middleware] has accepted.
+func TokenFromContext(ctx context.Context) (*Token, bool) {
+	if a, ok := FromContext(ctx); ok {
+		return a.Token, true
+	}
+	return nil, false
+}
+
+// PresentedFromContext returns the certificate of a request that [Verifier.Middleware]
+// has accepted, if it came with one.
+func PresentedFromContext(ctx context.Context) (*certsource.Presented, bool) {
+	if a, ok := FromContext(ctx); ok && a.Presented != nil {
+		return a.Presented, true
+	}
+	return nil, false
+}
+
+// Middleware lets a request pass to a handler if its token is accepted and has all the
+// scopes, and otherwise answers it. Answers are not to be stored by caches, since the
+// certificate has a part in them (RFC 9440, Section 2.4); a handler may set another
+// Cache-Control.
+func (v *Verifier) Middleware(scopes ...string) func(http.Handler) http.Handler {
+	for _, s := range scopes {
+		if !isScope(s) {
+			panic(fmt.Sprintf("resourceserver: Middleware: %q is not a scope (RFC 6749, Section 3.3)", s))
+		}
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			access, err := v.VerifyRequest(r, scopes...)
+			if err != nil {
+				e, ok := errors.AsType[*Error](err)
+				if !ok { // VerifyRequest returns no other
+					e = &Error{Status: http.StatusUnauthorized, Code: codeInvalidToken, Err: err}
+				}
+				v.cfg.ErrorHandler(w, r, e)
+				return
+			}
+			w.Header().Set("Cache-Control", "no-store")
+			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), access)))
+		})
+	}
+}
+
+// VerifyRequest judges a request: the token of its Authorization header and the
+// certificate that the source finds. The token in a form or in the query is not used
+// (RFC 6750, Sections 2.2 and 2.3). The error is of type *[Error]; an answer can be made
+// of it with [WriteError].
+func (v *Verifier) VerifyRequest(r *http.Request, scopes ...string) (*Access, error) {
+	ctx := r.Context()
+	d := decision.New()
+	d.Peer = certsource.Peer(ctx)
+	token, presented, err := v.judgeRequest(ctx, d, r, scopes)
+	if err != nil {
+		if v.cfg.AdvertiseMetadata {
+			err.MetadataURL = v.metadataURL
+		}
+		return nil, v.refuse(ctx, d, err)
+	}
+	v.allow(ctx, d)
+	return &Access{token, presented, d}, nil
+}
+
+func (v *Verifier) judgeRequest(ctx context.Context, d *decision.Decision, r *http.Request, scopes []string) (*Token, *certsource.Presented, *Error) {
+	for _, name := range certsource.Foreign(r, v.sourceFields...) {
+		d.Warnings = append(d.Warnings, decision.Check{Name: decision.CheckSource, Reason: decision.SourceForeignHeader, Found: name})
+	}
+	raw, err := credentials(d, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, sourceErr := v.cfg.Source.Certificate(r)
+	if sourceErr != nil {
+		p = nil
+		c := certsource.Check(sourceErr)
+		switch c.Reason {
+		case decision.NoCertificate: // for the token to say whether that matters
+		case decision.SourceUntrusted:
+			// Somebody who is not the proxy says so: no certificate.
+			d.Warnings = append(d.Warnings, c)
+		default:
+			d.Via = v.cfg.Source.Name()
+			return nil, nil, fail(d, c, sourceErr)
+		}
+	}
+	if d.Via = v.cfg.Source.Name(); p != nil {
+		d.Pass(decision.CheckCertificate, "RFC 8705, Section 1.2", p.Kind().String())
+	}
+	token, err := v.judge(ctx, d, Request{Token: raw, Presented: p, Scopes: scopes})
+	return token, p, err
+}
+
+// credentials returns the token of the Authorization header.
+func credentials(d *decision.Decision, r *http.Request) (string, *Error) {
+	c := decision.Check{Name: decision.CheckToken, Rule: "RFC 6750, Section 2"}
+	values := r.Header["Authorization"]
+	if len(values) > 1 {
+		c.Reason, c.Expected, c.Found = decision.TokenTwice, "one Authorization header", fmt.Sprint(len(values))
+		return "", fail(d, c, nil)
+	}
+	scheme, raw := "", ""
+	if len(values) == 1 {
+		scheme, raw, _ = strings.Cut(strings.TrimLeft(values[0], " "), " ")
+		raw = strings.Trim(raw, " ")
+	}
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+	case strings.EqualFold(scheme, "DPoP"):
+		// Whatever binds the token, there is no proof here that we could check
+		// (RFC 9449, Section 7.2).
+		c.Name, c.Rule, c.Reason = decision.CheckBinding, "RFC 9449, Section 7.2", decision.BindingUncheckable
+		c.Expected, c.Found = "the scheme Bearer", "the scheme DPoP"
+		return "", fail(d, c, nil)
+	default: // none, or one that is no business of ours
+		c.Reason, c.Expected, c.Found = decision.NoToken, "Authorization: Bearer", "none"
+		return "", fail(d, c, nil)
+	}
+	if raw == "" {
+		c.Reason, c.Expected, c.Found = decision.RequestMalformed, "a token after Bearer", "none"
+		return "", fail(d, c, nil)
+	}
+	if place := secondToken(r); place != "" {
+		c.Reason, c.Expected, c.Found = decision.TokenTwice, "the Authorization header only", "access_token in the "+place+" too"
+		return "", fail(d, c, nil)
+	}
+	return raw, nil
+}
+
+// secondToken says where else the request has a token (RFC 6750, Section 2). The body
+// stays readable.
+func secondToken(r *http.Request) string {
+	const name = "access_token"
+	if q := r.URL.RawQuery; q != "" && hasParameter(q, name) {
+		return "query"
+	}
+	if r.Body == nil || r.Body == http.NoBody || len(r.Header["Content-Type"]) == 0 {
+		return ""
+	}
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return ""
+	}
+	head, err := io.ReadAll(io.LimitReader(r.Body, maxFormPeek))
+	rest := io.Reader(r.Body)
+	if err != nil {
+		rest = failingReader{err} // the handler meets the same error, in its place
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), r.Body}
+	if hasParameter(string(head), name) {
+		return "body"
+	}
+	return ""
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+// hasParameter looks for a parameter in form encoding, also in one that does not parse
+// as a whole.
+func hasParameter(form, name string) bool {
+	for pair := range strings.FieldsFuncSeq(form, func(c rune) bool { return c == '&' || c == ';' }) {
+		key, _, _ := strings.Cut(pair, "=")
+		if key == name {
+			return true
+		}
+		if strings.ContainsAny(key, "%+") {
+			if key, err := url.QueryUnescape(key); err == nil && key == name {
+				return true
+			}
+		}
+	}
+	return false
+}
