@@ -1,0 +1,119 @@
+package config
+
+import (
+	"net/url"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/pki"
+)
+
+// Path returns p as seen from where the program was started: a relative path counts
+// from the folder of the configuration file. The empty path stays empty.
+func (f *File) Path(p Path) string {
+	if p == "" || filepath.IsAbs(string(p)) {
+		return string(p)
+	}
+	return filepath.Join(f.Dir, string(p))
+}
+
+// Paths is Path for a list.
+func (f *File) Paths(list []Path) []string {
+	out := make([]string, len(list))
+	for i, p := range list {
+		out[i] = f.Path(p)
+	}
+	return out
+}
+
+// AuthServer returns the settings of the authorization server. The caller adds what
+// is not a value of the file: Store, Paths, JWKS, Observer and Logger.
+func (f *File) AuthServer() (authserver.Config, error) {
+	cfg := f.serverConfig()
+	source, err := f.source()
+	if err != nil {
+		return authserver.Config{}, err
+	}
+	cfg.Source = source
+	cfg.Clients = f.clients
+	return cfg, nil
+}
+
+// FileSets returns the sets of trust anchors.
+func (f *File) FileSets() []pki.FileSet {
+	out := make([]pki.FileSet, len(f.Trust.Sets))
+	for i, s := range f.Trust.Sets {
+		out[i] = f.fileSet(s)
+	}
+	return out
+}
+
+func (f *File) fileSet(s AnchorSet) pki.FileSet {
+	fs := pki.FileSet{
+		Name: s.Name, AnchorFiles: f.Paths(s.Anchors), HelperFiles: f.Paths(s.Intermediates),
+		Policy: pki.Policy{
+			MaxChain: s.MaxChain, MinRSABits: s.MinRSABits, AllowCALeaf: s.AllowCALeaf,
+			RequireExtKeyUsage: s.RequireExtKeyUsage,
+		},
+	}
+	for _, k := range s.Keys {
+		fs.Policy.Keys = append(fs.Policy.Keys, pki.KeyKind(k))
+	}
+	return fs
+}
+
+func (f *File) serverConfig() authserver.Config {
+	methods := f.Authentication.Methods
+	has := func(m string) bool { return slices.Contains(methods, m) }
+	cfg := authserver.Config{
+		Issuer:           f.Issuer,
+		DefaultAnchorSet: f.Trust.Default,
+		MTLS: authserver.MTLSFeature{
+			Enabled:                      f.Listen.MTLS.Address != "",
+			TLSClientAuth:                has(clientauth.TLSClientAuth),
+			SelfSignedTLSClientAuth:      has(clientauth.SelfSignedTLSClientAuth),
+			CertificateBoundAccessTokens: f.Authentication.BoundTokens,
+		},
+		AuthMethods:              methods,
+		InsecureMatchKey:         f.Authentication.InsecureMatchKey,
+		Scopes:                   f.Tokens.Scopes,
+		Resources:                f.Tokens.Resources,
+		DefaultResource:          f.Tokens.DefaultResource,
+		TokenFormat:              f.Tokens.Format,
+		TokenLifetime:            time.Duration(f.Tokens.Lifetime),
+		MaxTokenLifetime:         time.Duration(f.Tokens.MaxLifetime),
+		CapLifetimeAtCertificate: f.Tokens.CapAtCertificate,
+		Binding:                  authserver.BindingPolicy(f.Tokens.Binding),
+		AllowUnboundFallback:     f.Tokens.AllowUnboundFallback,
+		SigningAlg:               f.SigningKeys.Algorithm,
+		KeyRotation: authserver.KeyRotation{
+			Every:      time.Duration(f.SigningKeys.RotateEvery),
+			Prepublish: time.Duration(f.SigningKeys.Prepublish),
+		},
+		MaxBody:   int64(f.Limits.FormBytes),
+		CacheSize: f.Limits.CachedClients,
+	}
+	if cfg.KeyRotation.Every == 0 {
+		cfg.KeyRotation.Every = -1 // by command only
+	}
+	if cfg.MTLS.Enabled {
+		cfg.MTLSBaseURL = f.Listen.MTLS.URL
+	}
+	return cfg
+}
+
+// hostOf returns the host name that clients use for a listener.
+func (f *File) hostOf(section string) string {
+	text := f.Issuer
+	if section == "listen.mtls" {
+		text = f.Listen.MTLS.URL
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}

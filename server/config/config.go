@@ -1,0 +1,340 @@
+// Package config reads the configuration file of certbound serve. One set of structs
+// is the file, its commented example, its JSON Schema and its documentation: names and
+// defaults come from the tags, and the texts are the doc comments of this source file.
+package config
+
+import "encoding/json"
+
+// Settings of certbound serve.
+type Config struct {
+	// The issuer identifier, exactly as tokens and metadata carry it: an https URL
+	// without query and fragment (RFC 8414, Section 2).
+	Issuer string `yaml:"issuer" required:"yes" example:"https://as.example:8443"`
+
+	// Where the server listens. Browsers come to one listener and never see a
+	// certificate request; clients with certificates come to the other.
+	Listen Listen `yaml:"listen"`
+
+	// Where registrations, keys and revocations are kept.
+	Store Store `yaml:"store"`
+
+	// Which CAs may issue certificates for clients of the PKI method.
+	Trust Trust `yaml:"trust"`
+
+	// How clients prove who they are.
+	Authentication Authentication `yaml:"authentication"`
+
+	// What the server issues.
+	Tokens Tokens `yaml:"tokens"`
+
+	// Keys that sign access tokens. They are made at the first start and live in
+	// the store.
+	SigningKeys SigningKeys `yaml:"signing_keys"`
+
+	// How key sets behind a client's jwks_uri are fetched.
+	JWKSURI JWKSURI `yaml:"jwks_uri"`
+
+	// What is written to stderr.
+	Log Log `yaml:"log"`
+
+	// Bounds on what a stranger can send.
+	Limits Limits `yaml:"limits"`
+
+	// Clients that are declared here. They cannot be changed by command. Others
+	// are registered with 'certbound client add'.
+	Clients []Client `yaml:"clients"`
+}
+
+// Listen is the section of addresses.
+type Listen struct {
+	// The listener that takes no certificates: metadata, keys, and clients with
+	// other credentials.
+	Public PublicListener `yaml:"public"`
+
+	// The listener that asks for certificates. The metadata announce it in
+	// mtls_endpoint_aliases (RFC 8705, Section 5).
+	MTLS MTLSListener `yaml:"mtls"`
+
+	// Health, readiness and metrics, over plain HTTP. Strangers must not reach it.
+	Admin AdminListener `yaml:"admin"`
+
+	// How long requests may take to finish when the server is told to stop.
+	ShutdownGrace Duration `yaml:"shutdown_grace" default:"10s"`
+}
+
+// PublicListener is the listener without certificates.
+type PublicListener struct {
+	// Host and port; without a host, all interfaces.
+	Address string `yaml:"address" default:":8443"`
+
+	// The server's certificate with its intermediates, PEM. A changed file is
+	// picked up.
+	Certificate Path `yaml:"certificate" example:"server.pem"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key" example:"server-key.pem"`
+
+	// Plain HTTP, for a proxy that ends TLS on the same machine or pod.
+	InsecurePlainHTTP bool `yaml:"insecure_plain_http" default:"false"`
+}
+
+// MTLSListener is the listener with certificates.
+type MTLSListener struct {
+	// Host and port; without a host, all interfaces.
+	Address string `yaml:"address" default:":8444"`
+
+	// The base URL that clients use. If left out: https, the issuer's host and this
+	// listener's port.
+	URL string `yaml:"url" example:"https://mtls.as.example:8444"`
+
+	// The server's certificate with its intermediates, PEM. If left out, that of
+	// the public listener.
+	Certificate Path `yaml:"certificate"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key"`
+
+	// Plain HTTP, for a proxy that ends TLS. Only with the source rfc9440.
+	InsecurePlainHTTP bool `yaml:"insecure_plain_http" default:"false"`
+
+	// Where the client certificate is read: from the TLS connection, or from the
+	// fields Client-Cert and Client-Cert-Chain of a trusted proxy (RFC 9440). There
+	// is no fallback from one to the other.
+	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440"`
+
+	// The peers that are the proxy, as addresses or prefixes. A Client-Cert field
+	// from anybody else is refused (RFC 9440, Section 4).
+	TrustedProxies []string `yaml:"trusted_proxies"`
+
+	// Allow the proxy to connect over plain HTTP from an address that is not a
+	// loopback address. Whoever can send from there can be any client.
+	InsecurePrivateNetwork bool `yaml:"insecure_private_network" default:"false"`
+}
+
+// AdminListener is the listener of the operator.
+type AdminListener struct {
+	// Host and port. Empty: no such listener.
+	Address string `yaml:"address" default:"127.0.0.1:9090"`
+}
+
+// Store is the section of the database.
+type Store struct {
+	// The SQLite database file. It is made with mode 0600 if it does not exist.
+	SQLite Path `yaml:"sqlite" default:"certbound.db"`
+}
+
+// Trust is the section of client CAs. No set: no client of the PKI method is trusted,
+// and the system's roots never are.
+type Trust struct {
+	// The set for clients that name none. If left out, a client has to name one,
+	// unless there is only one set.
+	Default string `yaml:"default"`
+
+	// The sets of trust anchors. A broken file stops the start; a file that breaks
+	// later keeps the old set, loudly.
+	Sets []AnchorSet `yaml:"sets"`
+
+	// How often the files are looked at for changes.
+	PollInterval Duration `yaml:"poll_interval" default:"2s"`
+}
+
+// AnchorSet is a named list of CAs.
+type AnchorSet struct {
+	// The name, for a client's anchor_set.
+	Name string `yaml:"name" required:"yes" example:"clients"`
+
+	// PEM files, or folders of them, with the CAs that may issue client
+	// certificates.
+	Anchors []Path `yaml:"anchors" required:"yes" example:"client-ca.pem"`
+
+	// PEM files, or folders of them, with intermediates that complete a path. They
+	// are never anchors.
+	Intermediates []Path `yaml:"intermediates"`
+
+	// The most certificates that a client may present, its own included.
+	MaxChain int `yaml:"max_chain" default:"10"`
+
+	// The smallest RSA key, in bits.
+	MinRSABits int `yaml:"min_rsa_bits" default:"2048"`
+
+	// The kinds of keys that may stand in a path. If left out, all of these.
+	Keys []string `yaml:"keys" enum:"RSA,P-256,P-384,P-521,Ed25519"`
+
+	// Refuse a client certificate that does not list the extended key usage
+	// clientAuth itself. Otherwise one without the extension passes, too.
+	RequireExtKeyUsage bool `yaml:"require_ext_key_usage" default:"false"`
+
+	// Accept a client certificate that is a CA certificate itself.
+	AllowCALeaf bool `yaml:"allow_ca_leaf" default:"false"`
+}
+
+// Authentication is the section of client authentication.
+type Authentication struct {
+	// The methods that clients may be registered for, as the metadata list them.
+	// client_secret_basic, private_key_jwt and none do without a certificate; the
+	// token can still be bound to one (RFC 8705, Section 3).
+	Methods []string `yaml:"methods" default:"tls_client_auth,self_signed_tls_client_auth" enum:"tls_client_auth,self_signed_tls_client_auth,client_secret_basic,private_key_jwt,none"`
+
+	// Bind access tokens to certificates (RFC 8705, Section 3).
+	BoundTokens bool `yaml:"certificate_bound_access_tokens" default:"true"`
+
+	// Let a self-signed client use any certificate with a registered public key.
+	// RFC 8705, Section 2.2, wants the registered certificate.
+	InsecureMatchKey bool `yaml:"insecure_match_key" default:"false"`
+}
+
+// Tokens is the section of access tokens.
+type Tokens struct {
+	// jwt (RFC 9068), which resource servers check by themselves, or opaque, which
+	// they have to ask about (RFC 7662).
+	Format string `yaml:"format" default:"jwt" enum:"jwt,opaque"`
+
+	// How long a token is valid.
+	Lifetime Duration `yaml:"lifetime" default:"10m"`
+
+	// The longest lifetime that a client may have.
+	MaxLifetime Duration `yaml:"max_lifetime" default:"1d"`
+
+	// End a token no later than the certificate that it is bound to.
+	CapAtCertificate bool `yaml:"cap_at_certificate" default:"true"`
+
+	// When a token is bound: on-request, if the client is registered for bound
+	// tokens; always-if-certificate, also if a client without that registration
+	// comes with a certificate; never.
+	Binding string `yaml:"binding" default:"on-request" enum:"on-request,always-if-certificate,never"`
+
+	// Issue an unbound token to a client that is registered for bound tokens but
+	// came without a certificate. Otherwise it is refused.
+	AllowUnboundFallback bool `yaml:"allow_unbound_fallback" default:"false"`
+
+	// The scopes that exist.
+	Scopes []string `yaml:"scopes" example:"read,write"`
+
+	// The resources that tokens may be for (RFC 8707): absolute URIs.
+	Resources []string `yaml:"resources" required:"yes" example:"https://api.example"`
+
+	// The resource of a request that names none. If left out and there is one
+	// resource, that one.
+	DefaultResource string `yaml:"default_resource"`
+}
+
+// SigningKeys is the section of the server's own keys.
+type SigningKeys struct {
+	// The algorithm of new keys.
+	Algorithm string `yaml:"algorithm" default:"ES256" enum:"ES256,PS256,EdDSA,RS256"`
+
+	// How long a key signs. 0s: until 'certbound keys rotate'.
+	RotateEvery Duration `yaml:"rotate_every" default:"30d"`
+
+	// How long a new key is published before it signs, so that everybody has seen
+	// it.
+	Prepublish Duration `yaml:"prepublish" default:"10m"`
+}
+
+// JWKSURI is the section of fetched key sets.
+type JWKSURI struct {
+	// Allow addresses in internal networks. A client's metadata then choose where
+	// this server connects to.
+	InsecureAllowPrivate bool `yaml:"insecure_allow_private" default:"false"`
+
+	// Hosts that are exempt from the guard, with port or without.
+	AllowHosts []string `yaml:"allow_hosts"`
+
+	// PEM files with CAs for the hosts. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
+}
+
+// Log is the section of messages.
+type Log struct {
+	// auto: text on a terminal, JSON otherwise.
+	Format string `yaml:"format" default:"auto" enum:"auto,text,json"`
+
+	// The least level that is written.
+	Level string `yaml:"level" default:"info" enum:"debug,info,warn,error"`
+}
+
+// Limits is the section of bounds.
+type Limits struct {
+	// The most connections at a time, for each listener.
+	Connections int `yaml:"connections" default:"10000"`
+
+	// The largest form, in bytes.
+	FormBytes int `yaml:"form_bytes" default:"65536"`
+
+	// The most registrations that are held in memory.
+	CachedClients int `yaml:"cached_clients" default:"100000"`
+}
+
+// Client is a registration. Names that RFC 7591 or RFC 8705 register are theirs.
+type Client struct {
+	// The client_id.
+	ID string `yaml:"client_id" required:"yes" example:"billing"`
+
+	// A name for people.
+	Name string `yaml:"client_name"`
+
+	// The one method that the client uses.
+	AuthMethod string `yaml:"token_endpoint_auth_method" required:"yes" enum:"tls_client_auth,self_signed_tls_client_auth,client_secret_basic,private_key_jwt,none" example:"tls_client_auth"`
+
+	// The subject as RFC 4514 text. Exactly one of these five for tls_client_auth
+	// (RFC 8705, Section 2.1.2).
+	SubjectDN string `yaml:"tls_client_auth_subject_dn" example:"CN=billing,O=Agora"`
+
+	// A dNSName of the certificate.
+	SANDNS string `yaml:"tls_client_auth_san_dns"`
+
+	// A uniformResourceIdentifier of the certificate.
+	SANURI string `yaml:"tls_client_auth_san_uri"`
+
+	// An iPAddress of the certificate.
+	SANIP string `yaml:"tls_client_auth_san_ip"`
+
+	// An rfc822Name of the certificate.
+	SANEmail string `yaml:"tls_client_auth_san_email"`
+
+	// The key set, for self_signed_tls_client_auth with the certificate in x5c, or
+	// for private_key_jwt.
+	JWKS json.RawMessage `yaml:"jwks"`
+
+	// The address of the key set. Either this, jwks or certificates.
+	JWKSURI string `yaml:"jwks_uri"`
+
+	// PEM files with the client's own certificates, in place of jwks.
+	Certificates []Path `yaml:"certificates"`
+
+	// The secret, for client_secret_basic. It belongs into the environment or a
+	// file: env:NAME or file:PATH.
+	Secret Secret `yaml:"client_secret"`
+
+	// Bind the client's tokens to its certificate. If the server binds no tokens,
+	// leave it out.
+	BoundTokens bool `yaml:"tls_client_certificate_bound_access_tokens" default:"true"`
+
+	// The scopes that it may have, separated by spaces.
+	Scope string `yaml:"scope" example:"read"`
+
+	// The resources that it may ask for. If left out, the default one.
+	Resources []string `yaml:"resources"`
+
+	// The set of CAs for it. If left out, the default one.
+	AnchorSet string `yaml:"anchor_set"`
+
+	// The registered SAN has to be the only one of its kind.
+	SoleSAN bool `yaml:"sole_san" default:"false"`
+
+	// jwt or opaque. If left out, as for all.
+	TokenFormat string `yaml:"token_format" enum:"jwt,opaque"`
+
+	// How long its tokens are valid. If left out, as for all.
+	TokenLifetime Duration `yaml:"token_lifetime"`
+
+	// Let it use the introspection endpoint: it is a resource server.
+	MayIntrospect bool `yaml:"may_introspect" default:"false"`
+
+	// The resources that it serves: it sees the tokens for them. If left out, the
+	// default one.
+	Introspects []string `yaml:"introspects"`
+
+	// Refuse the client for now.
+	Disabled bool `yaml:"disabled" default:"false"`
+}

@@ -1,0 +1,326 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/authserver/memstore"
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/jwks"
+	"github.com/certbound/certbound/pki"
+)
+
+// A checker collects faults with their places.
+type checker struct {
+	file   *File
+	faults []Fault
+}
+
+func (c *checker) fault(path, fix, format string, args ...any) {
+	f := Fault{File: c.file.Name, Path: path, Text: fmt.Sprintf(format, args...), Fix: fix}
+	p := c.file.place(path)
+	f.Line, f.Column = p.line, p.column
+	c.faults = append(c.faults, f)
+}
+
+// place returns where the key stands, or the nearest key above it.
+func (f *File) place(path string) place {
+	for path != "" {
+		if p, ok := f.places[path]; ok {
+			return p
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return place{}
+}
+
+// rules reports what no single key can know. The rules of the authorization server
+// itself are not repeated here: its own check is asked.
+func (f *File) rules() []Fault {
+	c := &checker{file: f}
+	c.listeners()
+	c.trust()
+	c.authServer()
+	return c.faults
+}
+
+func (c *checker) listeners() {
+	l := &c.file.Listen
+	seen := map[string]string{}
+	for _, a := range []struct{ key, address string }{
+		{"listen.public.address", l.Public.Address},
+		{"listen.mtls.address", l.MTLS.Address},
+		{"listen.admin.address", l.Admin.Address},
+	} {
+		if a.address == "" && a.key != "listen.public.address" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(a.address)
+		if err != nil {
+			c.fault(a.key, "write it as host:port or :port", "%q is not an address to listen on", a.address)
+			continue
+		}
+		if port != "0" && seen[port] != "" {
+			c.fault(a.key, "choose another port", "has the same port as %s", seen[port])
+		}
+		seen[port] = a.key
+	}
+	pair := func(section string, cert, key Path, plain bool) {
+		switch {
+		case plain && (cert != "" || key != ""):
+			c.fault(section+".insecure_plain_http", "leave out either", "plain HTTP, but a certificate or key is set")
+		case !plain && cert == "":
+			c.fault(section+".certificate", "name the PEM file with the server's certificate", "is missing")
+		case !plain && key == "":
+			c.fault(section+".key", "name the PEM file with the private key", "is missing")
+		}
+	}
+	pair("listen.public", l.Public.Certificate, l.Public.Key, l.Public.InsecurePlainHTTP)
+	if l.MTLS.Address == "" {
+		return
+	}
+	if l.MTLS.Certificate == "" && l.MTLS.Key == "" && !l.MTLS.InsecurePlainHTTP {
+		l.MTLS.Certificate, l.MTLS.Key = l.Public.Certificate, l.Public.Key
+		for _, key := range []string{"listen.mtls.certificate", "listen.mtls.key"} {
+			c.file.origins[key] = "as listen.public"
+		}
+	} else {
+		pair("listen.mtls", l.MTLS.Certificate, l.MTLS.Key, l.MTLS.InsecurePlainHTTP)
+	}
+	if l.MTLS.URL == "" {
+		if u, err := url.Parse(c.file.Issuer); err == nil {
+			if _, port, err := net.SplitHostPort(l.MTLS.Address); err == nil {
+				l.MTLS.URL = "https://" + net.JoinHostPort(u.Hostname(), port)
+				c.file.origins["listen.mtls.url"] = "from issuer and address"
+			}
+		}
+	}
+	switch l.MTLS.Source {
+	case "tls":
+		if l.MTLS.InsecurePlainHTTP {
+			c.fault("listen.mtls.insecure_plain_http", "set source: rfc9440, or leave it out", "over plain HTTP there is no certificate on the connection")
+		}
+		if len(l.MTLS.TrustedProxies) > 0 {
+			c.fault("listen.mtls.trusted_proxies", "set source: rfc9440, or leave it out", "the source tls reads no header")
+		}
+	case "rfc9440":
+		if _, err := c.file.source(); err != nil {
+			for _, e := range unjoin(err) {
+				c.fault("listen.mtls.trusted_proxies", "", "%s", bare(e))
+			}
+		}
+	}
+}
+
+// source returns what reads the client certificate on the mutual-TLS listener.
+func (f *File) source() (certsource.Source, error) {
+	m := &f.Listen.MTLS
+	if m.Source != "rfc9440" {
+		return certsource.TLS{}, nil
+	}
+	hop := certsource.Hop{InsecurePrivateNetwork: m.InsecurePrivateNetwork}
+	for _, text := range m.TrustedProxies {
+		p, err := parsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		hop.Prefixes = append(hop.Prefixes, p)
+	}
+	return certsource.NewRFC9440(certsource.RFC9440Config{Hop: hop})
+}
+
+func parsePrefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is neither an address nor a prefix such as 10.0.0.0/8", text)
+	}
+	return p, nil
+}
+
+func (c *checker) trust() {
+	t := &c.file.Trust
+	names := map[string]bool{}
+	for i, s := range t.Sets {
+		if names[s.Name] {
+			c.fault(fmt.Sprintf("trust.sets[%d].name", i), "give each set its own name", "there is another set %q", s.Name)
+		}
+		names[s.Name] = true
+	}
+	switch {
+	case t.Default == "" && len(t.Sets) == 1:
+		t.Default = t.Sets[0].Name
+		c.file.origins["trust.default"] = "the only set"
+	case t.Default != "" && !names[t.Default]:
+		c.fault("trust.default", "name one of trust.sets", "there is no set %q", t.Default)
+	}
+	if len(t.Sets) == 0 && slices.Contains(c.file.Authentication.Methods, clientauth.TLSClientAuth) {
+		c.fault("trust.sets", "add a set with the CAs of your clients, or take tls_client_auth out of authentication.methods",
+			"no CA is trusted, so that no client could use tls_client_auth")
+	}
+}
+
+func (f *File) hasSet(name string) bool {
+	return slices.ContainsFunc(f.Trust.Sets, func(s AnchorSet) bool { return s.Name == name })
+}
+
+// settings says which key of the file a setting of authserver.Config comes from.
+var settings = map[string]string{
+	"Issuer":           "issuer",
+	"MTLSBaseURL":      "listen.mtls.url",
+	"Source":           "listen.mtls.source",
+	"AuthMethods":      "authentication.methods",
+	"Paths":            "trust.sets",
+	"DefaultAnchorSet": "trust.default",
+	"Scopes":           "tokens.scopes",
+	"Resources":        "tokens.resources",
+	"DefaultResource":  "tokens.default_resource",
+	"TokenFormat":      "tokens.format",
+	"TokenLifetime":    "tokens.lifetime",
+	"MaxTokenLifetime": "tokens.max_lifetime",
+	"Binding":          "tokens.binding",
+	"SigningAlg":       "signing_keys.algorithm",
+	"KeyRotation":      "signing_keys",
+}
+
+// members says the same of the members of a registration.
+var members = map[string]string{
+	"certbound_anchor_set":     "anchor_set",
+	"certbound_sole_san":       "sole_san",
+	"certbound_resources":      "resources",
+	"certbound_introspects":    "introspects",
+	"certbound_may_introspect": "may_introspect",
+	"certbound_token_format":   "token_format",
+	"certbound_token_lifetime": "token_lifetime",
+	"certbound_secret_hash":    "client_secret",
+}
+
+func (c *checker) authServer() {
+	cfg := c.file.serverConfig()
+	// Neither is used: New only looks whether they are there.
+	cfg.Store, cfg.Paths, cfg.HasAnchorSet = memstore.New(), new(pki.Validator), c.file.hasSet
+	cfg.Source = certsource.TLS{}
+	if _, err := authserver.New(cfg); err != nil {
+		for _, e := range unjoin(err) {
+			if se, ok := errors.AsType[*authserver.SettingError](e); ok && settings[se.Setting] != "" {
+				c.fault(settings[se.Setting], "", "%s", se.Fault)
+			} else {
+				c.fault("", "", "%s", bare(e))
+			}
+		}
+	}
+	rules := cfg.Rules()
+	seen := map[string]bool{}
+	for i := range c.file.Clients {
+		path := fmt.Sprintf("clients[%d]", i)
+		decl := &c.file.Clients[i]
+		if seen[decl.ID] {
+			c.fault(path+".client_id", "give each client its own id", "there is another client %q", decl.ID)
+		}
+		seen[decl.ID] = true
+		if !rules.BoundTokens && c.file.origins[path+".tls_client_certificate_bound_access_tokens"] == "default" {
+			decl.BoundTokens = false
+		}
+		client, faults := c.file.client(decl)
+		for _, f := range faults {
+			c.fault(path+"."+f.Member, "", "%s", f.Fault)
+		}
+		if len(faults) > 0 {
+			continue
+		}
+		if err := authserver.ValidateClient(client, rules); err != nil {
+			me, ok := errors.AsType[*authserver.MetadataError](err)
+			if !ok {
+				c.fault(path, "", "%s", bare(err))
+				continue
+			}
+			for _, f := range me.Faults {
+				member := f.Member
+				if own := members[member]; own != "" {
+					member = own
+				}
+				c.fault(path+"."+member, "", "%s", f.Fault)
+			}
+		}
+		c.file.clients = append(c.file.clients, client)
+	}
+}
+
+// client turns a declaration into a registration.
+func (f *File) client(d *Client) (*authserver.Client, []authserver.Fault) {
+	var faults []authserver.Fault
+	c := &authserver.Client{
+		ID: d.ID, Name: d.Name, AuthMethod: d.AuthMethod,
+		SubjectDN: d.SubjectDN, SANDNS: d.SANDNS, SANURI: d.SANURI, SANIP: d.SANIP, SANEmail: d.SANEmail,
+		JWKS: d.JWKS, JWKSURI: d.JWKSURI, BoundTokens: d.BoundTokens, Scope: d.Scope,
+		AnchorSet: d.AnchorSet, SoleEntry: d.SoleSAN, Resources: d.Resources,
+		TokenFormat: d.TokenFormat, TokenLifetime: int(time.Duration(d.TokenLifetime) / time.Second),
+		MayIntrospect: d.MayIntrospect, Introspects: d.Introspects, Disabled: d.Disabled,
+	}
+	if len(d.Certificates) > 0 {
+		if len(d.JWKS) > 0 || d.JWKSURI != "" {
+			faults = append(faults, authserver.Fault{Member: "certificates", Fault: "stands beside jwks or jwks_uri; keep one"})
+		}
+		var set jose.JSONWebKeySet
+		for i, p := range d.Certificates {
+			member := fmt.Sprintf("certificates[%d]", i)
+			certs, err := readCertificates(f.Path(p))
+			if err != nil {
+				faults = append(faults, authserver.Fault{Member: member, Fault: err.Error()})
+				continue
+			}
+			key, err := jwks.FromCertificate(certs[0].Raw)
+			if err != nil {
+				faults = append(faults, authserver.Fault{Member: member, Fault: bare(err)})
+				continue
+			}
+			set.Keys = append(set.Keys, key)
+		}
+		data, err := json.Marshal(set)
+		if err != nil {
+			faults = append(faults, authserver.Fault{Member: "certificates", Fault: err.Error()})
+		}
+		c.JWKS = data
+	}
+	if d.Secret != "" {
+		hash, err := authserver.HashSecret(string(d.Secret))
+		if err != nil {
+			faults = append(faults, authserver.Fault{Member: "client_secret", Fault: bare(err)})
+		}
+		c.SecretHash = hash
+	}
+	return c, faults
+}
+
+func unjoin(err error) []error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range j.Unwrap() {
+			out = append(out, unjoin(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+// bare returns the text of an error without the name of the package in front.
+func bare(err error) string {
+	text := err.Error()
+	for _, p := range []string{"authserver: ", "certsource: ", "jwks: ", "pki: ", "config: "} {
+		text = strings.TrimPrefix(text, p)
+	}
+	return text
+}
