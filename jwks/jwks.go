@@ -206,7 +206,7 @@ func parseX5C(members map[string]json.RawMessage) (*x509.Certificate, *keyError)
 		return nil, nil
 	}
 	var entries []string
-	if err := json.Unmarshal(raw, &entries); err != nil || len(entries) == 0 || bytes.Contains(raw, []byte("null")) && slices.Contains(entries, "") {
+	if err := json.Unmarshal(raw, &entries); err != nil || len(entries) == 0 {
 		return nil, &keyError{fault: "x5c is not an array of one or more strings"}
 	}
 	if len(entries) > maxChain {
