@@ -60,7 +60,7 @@ type Client struct {
 	// Introspects are the resources that this client serves: it sees the tokens
 	// whose audience has one of them. If empty, the default resource.
 	Introspects []string `json:"certbound_introspects,omitempty"`
-	Disabled      bool `json:"certbound_disabled,omitempty"`
+	Disabled    bool     `json:"certbound_disabled,omitempty"`
 
 	// SecretHash is a hash of the client secret (see HashSecret), for
 	// client_secret_basic. It is never printed.

@@ -319,6 +319,15 @@ func (cfg *Config) check() error {
 	if cfg.MTLS.Enabled && cfg.Source == nil && cfg.MTLS.Certificate == nil {
 		bad("Source", "required with MTLS.Enabled: choose where the client certificate comes from, such as certsource.TLS")
 	}
+	if cfg.Source != nil && cfg.MTLS.Certificate == nil {
+		most := certsource.Describe(cfg.Source).Most
+		if slices.Contains(cfg.AuthMethods, clientauth.SelfSignedTLSClientAuth) && most < certsource.KindCertificate {
+			bad("Source", "%s returns %s at most, but self_signed_tls_client_auth needs the certificate; let the hop forward it", cfg.Source.Name(), most)
+		}
+		if cfg.bindsTokens() && most < certsource.KindFingerprint {
+			bad("Source", "%s returns %s at most, but binding needs the certificate or its fingerprint; let the hop forward it, or switch MTLS.CertificateBoundAccessTokens off", cfg.Source.Name(), most)
+		}
+	}
 	if len(cfg.AuthMethods) == 0 {
 		bad("AuthMethods", "required: list the client authentication methods that the server takes")
 	}
@@ -426,8 +435,6 @@ func issuerFault(s string) string {
 		return fmt.Sprintf("expected no query and no fragment, found %q", s)
 	case u.User != nil:
 		return "expected no user information"
-	case strings.HasSuffix(u.Path, "/"):
-		return fmt.Sprintf("expected no slash at the end, found %q", s)
 	}
 	return ""
 }

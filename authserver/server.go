@@ -2,45 +2,211 @@ package authserver
 
 import (
 	"context"
+	"crypto/rand"
+	"log/slog"
 	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/clientauth"
 )
 
 // A Server is an authorization server. It is safe for concurrent use.
 type Server struct {
-	cfg Config
+	cfg   Config
+	rules Rules
+	authn *clientauth.Authenticator
+
+	// What follows from the settings.
+	binds           bool // tokens may be bound
+	basic           bool // client_secret_basic is on
+	declared        map[string]*registered
+	quoted          map[string]string // resources as JSON
+	defaultAudience []string
+	jsonIssuer      string
+	tokenURLs       []string
+	assertionAlgs   []jose.SignatureAlgorithm
+	metadata        []byte
+	challengeBasic  []string
+	challengeBearer []string
+
+	clients clientCache
+	keyMu   sync.Mutex
+	keys    atomic.Pointer[keySet]
+
+	certMu sync.Mutex
+	certs  lru[string, time.Time]
+
+	slowSecrets atomic.Bool // some client has a slow hash
+	slowSlot    chan struct{}
+	secretKey   [32]byte
+	secretMu    sync.Mutex
+	secrets     lru[[32]byte, struct{}]
 }
 
 // New returns a server, or reports every wrong setting at once as joined errors of
 // type *[SettingError]. It does not touch the store.
 func New(cfg Config) (*Server, error) {
+	cfg.AuthMethods, cfg.Scopes, cfg.Resources = slices.Clone(cfg.AuthMethods), slices.Clone(cfg.Scopes), slices.Clone(cfg.Resources)
 	cfg.setDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg}, nil
+	s := &Server{
+		cfg:             cfg,
+		rules:           cfg.Rules(),
+		authn:           clientauth.New(clientauth.Config{Paths: cfg.Paths, Now: cfg.Now}),
+		binds:           cfg.bindsTokens(),
+		basic:           slices.Contains(cfg.AuthMethods, ClientSecretBasic),
+		declared:        make(map[string]*registered, len(cfg.Clients)),
+		quoted:          make(map[string]string, len(cfg.Resources)),
+		defaultAudience: []string{cfg.DefaultResource},
+		jsonIssuer:      quote(cfg.Issuer),
+		challengeBasic:  []string{`Basic realm="` + cfg.Issuer + `", charset="UTF-8"`},
+		challengeBearer: []string{`Bearer realm="` + cfg.Issuer + `"`},
+		slowSlot:        make(chan struct{}, 1),
+	}
+	for _, r := range cfg.Resources {
+		s.quoted[r] = quote(r)
+	}
+	for _, alg := range cfg.AssertionAlgs {
+		s.assertionAlgs = append(s.assertionAlgs, jose.SignatureAlgorithm(alg))
+	}
+	for _, base := range []string{cfg.Issuer, cfg.MTLSBaseURL} {
+		if base != "" {
+			s.tokenURLs = append(s.tokenURLs, join(base, "/token"))
+		}
+	}
+	s.clients.known.limit = cfg.CacheSize
+	s.clients.absent.limit = min(cfg.CacheSize, negativeClients)
+	s.certs.limit = certificateMemory
+	s.secrets.limit = 1000
+	rand.Read(s.secretKey[:])
+	for _, c := range cfg.Clients {
+		own := *c
+		s.declared[c.ID] = s.prepare(&own)
+	}
+	var err error
+	if s.metadata, err = s.buildMetadata(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Handler serves the conventional, browser-facing endpoints. It has no certificate
 // source at all: a certificate or a header there counts as none.
-func (s *Server) Handler() http.Handler { panic("contract") }
+func (s *Server) Handler() http.Handler { return s.newHandler(s.cfg.Issuer, nil) }
 
 // MTLSHandler serves the same endpoints with the certificate source of the
 // configuration, below the path of MTLSBaseURL, or of the issuer if there is none.
-func (s *Server) MTLSHandler() http.Handler { panic("contract") }
+// While MTLS is off, it reads no certificate either.
+func (s *Server) MTLSHandler() http.Handler {
+	base := s.cfg.MTLSBaseURL
+	def(&base, s.cfg.Issuer)
+	var source func(*http.Request) (*certsource.Presented, error)
+	switch {
+	case !s.cfg.MTLS.Enabled:
+	case s.cfg.MTLS.Certificate != nil:
+		source = hookSource(s.cfg.MTLS.Certificate)
+	default:
+		source = s.cfg.Source.Certificate
+	}
+	return s.newHandler(base, source)
+}
+
+// Rules returns the rules for registrations.
+func (s *Server) Rules() Rules { return s.rules }
+
+// ClientChanged forgets what is cached of clients, for callers that change the
+// store in the same process and do not want to wait for Run.
+func (s *Server) ClientChanged(ids ...string) { s.clients.forget(ids, false) }
+
+// How often Run looks, and how long a cache may be used without having looked.
+const (
+	pollEvery   = 400 * time.Millisecond
+	staleAfter  = 5 * time.Second
+	keysEvery   = 10 * time.Second
+	sweepEvery  = time.Minute
+	sweepLimit  = 1000
+	sweepRounds = 20
+	maxChanges  = 1000
+)
 
 // Run does what has to be done in the background until ctx ends: it makes and
 // rotates signing keys, follows changes of clients (so that they count within one
 // second) and sweeps expired records. It returns an error only if the store cannot
 // be used at the start. Without Run, every request reads the store.
-func (s *Server) Run(ctx context.Context) error { panic("contract") }
+func (s *Server) Run(ctx context.Context) error {
+	if _, err := s.refreshKeys(ctx, ""); err != nil {
+		return err
+	}
+	started := time.Now()
+	_, since, _, err := s.cfg.Store.ClientChanges(ctx, 0, 1)
+	if err != nil {
+		return err
+	}
+	s.clients.forget(nil, true)
+	s.clients.current(started.Add(staleAfter))
+	defer s.clients.current(time.Time{})
 
-// RotateKey makes a new signing key, which signs after KeyRotation.Prepublish, and
-// returns its key id.
-func (s *Server) RotateKey(ctx context.Context) (kid string, err error) { panic("contract") }
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() {
+		every(ctx, keysEvery, func() {
+			if _, err := s.refreshKeys(ctx, ""); err != nil && ctx.Err() == nil {
+				s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "signing keys cannot be refreshed", slog.Any("cause", err))
+			}
+		})
+	})
+	tasks.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx) }) })
+	failing := false
+	every(ctx, pollEvery, func() {
+		started := time.Now()
+		ids, last, complete, err := s.cfg.Store.ClientChanges(ctx, since, maxChanges)
+		if err != nil {
+			if !failing && ctx.Err() == nil {
+				s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "changes of clients cannot be followed", slog.Any("cause", err))
+			}
+			failing = true
+			return
+		}
+		failing, since = false, last
+		s.clients.forget(ids, !complete)
+		s.clients.current(started.Add(staleAfter))
+	})
+	return nil
+}
 
-// Rules returns the rules for registrations.
-func (s *Server) Rules() Rules { return s.cfg.Rules() }
+// every calls work again and again until ctx ends.
+func every(ctx context.Context, d time.Duration, work func()) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			work()
+		}
+	}
+}
 
-// ClientChanged forgets what is cached of clients, for callers that change the
-// store in the same process and do not want to wait for Run.
-func (s *Server) ClientChanged(ids ...string) { panic("contract") }
+func (s *Server) sweep(ctx context.Context) {
+	for range sweepRounds { // a backlog waits for the next minute
+		n, err := s.cfg.Store.Sweep(ctx, s.cfg.Now(), sweepLimit)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "expired records cannot be swept", slog.Any("cause", err))
+			}
+			return
+		}
+		if n < sweepLimit {
+			return
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package authserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/pki/subject"
+)
+
+// certificateMemory bounds how many certificates a process remembers to have saved.
+const certificateMemory = 100_000
+
+// rememberCertificate saves what a later revocation needs to find the tokens that are
+// bound to a certificate, before the first of them is issued. TokensUntil is rounded
+// up to a whole day, so that a certificate causes one write a day and not one for
+// each token.
+func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presented, clientID string, now, expires time.Time) error {
+	thumbprint := p.Thumbprint()
+	s.certMu.Lock()
+	until, ok := s.certs.get(thumbprint)
+	s.certMu.Unlock()
+	if ok && !until.Before(expires) {
+		return nil
+	}
+	rec := CertificateRecord{Thumbprint: thumbprint, ClientID: clientID}
+	rec.TokensUntil = expires.Truncate(24 * time.Hour).Add(24 * time.Hour)
+	if leaf := p.Leaf(); leaf != nil {
+		rec.Serial = leaf.SerialNumber.Text(16)
+		rec.Subject = clip(subject.Of(leaf), 1024)
+		rec.NotAfter = leaf.NotAfter
+		if len(leaf.AuthorityKeyId) > 0 {
+			rec.IssuerKeyID = hex.EncodeToString(leaf.AuthorityKeyId)
+		} else {
+			h := sha256.New()
+			h.Write(leaf.RawIssuer)
+			if chain := p.Chain(); len(chain) > 0 && string(chain[0].RawSubject) == string(leaf.RawIssuer) {
+				h.Write(chain[0].RawSubjectPublicKeyInfo)
+			} else if string(leaf.RawIssuer) == string(leaf.RawSubject) {
+				h.Write(leaf.RawSubjectPublicKeyInfo)
+			}
+			rec.IssuerKeyID = hex.EncodeToString(h.Sum(nil))
+		}
+	}
+	if err := s.cfg.Store.SaveCertificate(ctx, rec); err != nil {
+		return err
+	}
+	s.certMu.Lock()
+	s.certs.put(thumbprint, rec.TokensUntil)
+	s.certMu.Unlock()
+	return nil
+}
