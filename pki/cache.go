@@ -29,8 +29,8 @@ type accepted struct {
 }
 
 type refused struct {
-	err   *Error
-	until time.Time
+	err          *Error
+	since, until time.Time
 }
 
 // recall looks into both caches. Dates are compared on every hit.
@@ -38,7 +38,7 @@ func (v *Validator) recall(k key, now time.Time) (*Verdict, *Error) {
 	if a, ok := v.accepted.get(k); ok && !now.After(a.verdict.Until) && !now.Before(a.since) {
 		return &a.verdict, nil
 	}
-	if r, ok := v.refused.get(k); ok && now.Before(r.until) {
+	if r, ok := v.refused.get(k); ok && now.Before(r.until) && !now.Before(r.since) {
 		return nil, r.err
 	}
 	return nil, nil
@@ -194,7 +194,7 @@ func (v *Validator) fly(ctx context.Context, f *flight, t *trust, k key, chain C
 	if e != nil {
 		f.err = e
 		if until := v.forget(e, now); now.Before(until) {
-			v.refused.put(k, &refused{e, until})
+			v.refused.put(k, &refused{e, now, until})
 		}
 		return
 	}

@@ -393,4 +393,3 @@ func parseBlock(kind string, block []byte) (*x509.Certificate, *FileError) {
 	}
 	return cert, nil
 }
-
