@@ -185,8 +185,13 @@ func (c *Confirmation) UnmarshalJSON(data []byte) error {
 }
 
 // MarshalJSON implements [json.Marshaler]. Members listed in Other have no value
-// here and cannot be written; a confirmation that has some is refused.
+// here and cannot be written; a confirmation that has some is refused. So is the zero
+// value, because "cnf":{} claims a binding that is none: leave the member out with
+// the option omitzero.
 func (c Confirmation) MarshalJSON() ([]byte, error) {
+	if c.IsZero() {
+		return nil, errors.New("certbound: cnf: a confirmation without members; leave it out with omitzero")
+	}
 	if len(c.Other) > 0 {
 		return nil, fmt.Errorf("certbound: cnf: cannot encode members of unknown methods %q", c.Other)
 	}
