@@ -206,6 +206,13 @@ func (d *Decision) String() string {
 			line("fix", c.HowToFix())
 		}
 	}
+	for _, w := range d.Warnings {
+		b.WriteString("  warning " + w.Name + ": " + w.Reason.Summary())
+		if w.Found != "" {
+			b.WriteString(": " + w.Found)
+		}
+		b.WriteByte('\n')
+	}
 	return b.String()
 }
 
