@@ -1,0 +1,26 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/authserver/storetest"
+)
+
+func open(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), Config{Path: filepath.Join(dir, "certbound.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) authserver.Store { return open(t, t.TempDir()) })
+}
+
+func TestStoreDurable(t *testing.T) {
+	storetest.RunDurable(t, func(t *testing.T, dir string) authserver.Store { return open(t, dir) })
+}
