@@ -120,11 +120,37 @@ func (c Confirmation) VerifyThumbprint(thumbprint string) error {
 // one object, members that stand twice, and values of x5t#S256 and jkt that are
 // not non-empty strings (RFC 8705, Section 3.1). Errors are of type *SyntaxError.
 func ParseConfirmation(data []byte) (Confirmation, error) {
+	if value, ok := plainX5TS256(data); ok {
+		return Confirmation{X5TS256: string(value)}, nil
+	}
 	c, err := parseConfirmation(data)
 	if err != nil {
 		return Confirmation{}, err
 	}
 	return c, nil
+}
+
+// What nearly every token has needs no decoder: one member, of the right form.
+const plainStart, plainEnd = `{"x5t#S256":"`, `"}`
+
+func plainX5TS256(data []byte) (value []byte, ok bool) {
+	if len(data) != len(plainStart)+ThumbprintLen+len(plainEnd) {
+		return nil, false
+	}
+	value = data[len(plainStart) : len(plainStart)+ThumbprintLen]
+	ok = string(data[:len(plainStart)]) == plainStart && string(data[len(plainStart)+ThumbprintLen:]) == plainEnd && isBase64URL(value)
+	return value, ok
+}
+
+func isBase64URL[T string | []byte](s T) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func parseConfirmation(data []byte) (c Confirmation, err error) {
@@ -194,6 +220,9 @@ func (c Confirmation) MarshalJSON() ([]byte, error) {
 	}
 	if len(c.Other) > 0 {
 		return nil, fmt.Errorf("certbound: cnf: cannot encode members of unknown methods %q", c.Other)
+	}
+	if c.JKT == "" && isBase64URL(c.X5TS256) {
+		return []byte(plainStart + c.X5TS256 + plainEnd), nil
 	}
 	return json.Marshal(struct {
 		X5TS256 string `json:"x5t#S256,omitempty"`

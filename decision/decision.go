@@ -8,6 +8,7 @@ package decision
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 )
 
@@ -196,7 +197,7 @@ func (d *Decision) String() string {
 		b.WriteByte('\n')
 		line := func(label, text string) {
 			if text != "" {
-				b.WriteString("    " + label + ": " + text + "\n")
+				b.WriteString("    " + label + ": " + oneLine(text) + "\n")
 			}
 		}
 		line("reason", string(c.Reason))
@@ -209,11 +210,20 @@ func (d *Decision) String() string {
 	for _, w := range d.Warnings {
 		b.WriteString("  warning " + w.Name + ": " + w.Reason.Summary())
 		if w.Found != "" {
-			b.WriteString(": " + w.Found)
+			b.WriteString(": " + oneLine(w.Found))
 		}
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// oneLine quotes text that would not stay on its line, since names in certificates
+// are chosen by others.
+func oneLine(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // An Observer is told of each decision once, after it was made. It is called on

@@ -149,6 +149,15 @@ func example() *decision.Decision {
 	return d
 }
 
+// A subject with a line feed must not write a line of its own.
+func TestStringKeepsItsLines(t *testing.T) {
+	d := decision.New()
+	d.Fail(decision.Check{Name: decision.CheckSubject, Found: "CN=a\nallowed\x1b[2J"})
+	if got := d.String(); strings.Contains(got, "\nallowed") || strings.Contains(got, "\x1b") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLogValue(t *testing.T) {
 	var buf bytes.Buffer
 	slog.New(slog.NewJSONHandler(&buf, nil)).Info("refused", "decision", example())
