@@ -90,7 +90,7 @@ func Parse(data []byte, s Strictness) (*Set, error) {
 	if len(data) > MaxBytes {
 		return nil, &Error{Key: -1, Fault: fmt.Sprintf("longer than %d bytes", MaxBytes)}
 	}
-	if err := jws.CheckObject(data); err != nil {
+	if err := jws.Members(data, nil); err != nil {
 		e, _ := errors.AsType[*jws.Error](err)
 		return nil, &Error{Key: -1, Fault: e.Fault}
 	}

@@ -318,13 +318,3 @@ func unquote(value []byte) (string, bool) {
 	err := json.Unmarshal(value, &s)
 	return s, err == nil
 }
-
-// CheckObject reports whether data is one JSON object (RFC 8259) without a member that
-// stands twice, at any depth, or twice in different case at the top level. Errors are
-// of type *[Error]. It is for other documents that strangers write.
-func CheckObject(data []byte) error {
-	if fault := scanObject(data, "", nil); fault != "" {
-		return &Error{fault}
-	}
-	return nil
-}
