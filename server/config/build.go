@@ -8,6 +8,7 @@ import (
 
 	"github.com/certbound/certbound/authserver"
 	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/pki"
 )
 
@@ -40,6 +41,22 @@ func (f *File) AuthServer() (authserver.Config, error) {
 	cfg.Source = source
 	cfg.Clients = f.clients
 	return cfg, nil
+}
+
+// DeclaredClients returns the clients of the file as registrations. The caller must not
+// change them.
+func (f *File) DeclaredClients() []*authserver.Client { return f.clients }
+
+// Rules returns the rules for registrations at this server.
+func (f *File) Rules() authserver.Rules {
+	cfg := f.serverConfig()
+	cfg.HasAnchorSet, cfg.JWKS = f.HasAnchorSet, jwks.NewFetcher(jwks.FetcherConfig{})
+	return cfg.Rules()
+}
+
+// HasAnchorSet reports whether the file has a set with the name.
+func (f *File) HasAnchorSet(name string) bool {
+	return slices.ContainsFunc(f.Trust.Sets, func(s AnchorSet) bool { return s.Name == name })
 }
 
 // FileSets returns the sets of trust anchors.

@@ -552,7 +552,7 @@ func describe(n ast.Node) string {
 func suggestion(f *field, key string) string {
 	best, least := "", 3
 	for _, c := range f.children {
-		if n := distance(key, c.name); n < least && n < len(key) {
+		if n := Distance(key, c.name); n < least && n < len(key) {
 			best, least = c.name, n
 		}
 	}
@@ -589,8 +589,9 @@ func places(f *field, path string, visit func(path string, c *field)) {
 	}
 }
 
-// distance is the number of letters to insert, delete, replace or exchange.
-func distance(a, b string) int {
+// Distance is the number of letters to insert, delete, replace or exchange to make b
+// out of a: for suggestions.
+func Distance(a, b string) int {
 	prev2, prev := []int(nil), make([]int, len(b)+1)
 	for j := range prev {
 		prev[j] = j

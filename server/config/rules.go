@@ -173,10 +173,6 @@ func (c *checker) trust() {
 	}
 }
 
-func (f *File) hasSet(name string) bool {
-	return slices.ContainsFunc(f.Trust.Sets, func(s AnchorSet) bool { return s.Name == name })
-}
-
 // settings says which key of the file a setting of authserver.Config comes from.
 var settings = map[string]string{
 	"Issuer":           "issuer",
@@ -211,7 +207,7 @@ var members = map[string]string{
 func (c *checker) authServer() {
 	cfg := c.file.serverConfig()
 	// Neither is used: New only looks whether they are there.
-	cfg.Store, cfg.Paths, cfg.HasAnchorSet = memstore.New(), new(pki.Validator), c.file.hasSet
+	cfg.Store, cfg.Paths, cfg.HasAnchorSet = memstore.New(), new(pki.Validator), c.file.HasAnchorSet
 	cfg.Source = certsource.TLS{}
 	if _, err := authserver.New(cfg); err != nil {
 		for _, e := range unjoin(err) {
@@ -222,7 +218,7 @@ func (c *checker) authServer() {
 			}
 		}
 	}
-	rules := cfg.Rules()
+	rules := c.file.Rules()
 	seen := map[string]bool{}
 	for i := range c.file.Clients {
 		path := fmt.Sprintf("clients[%d]", i)

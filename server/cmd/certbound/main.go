@@ -122,5 +122,6 @@ func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(cmd *cobra.Command, format string, args ...any) error {
-	return &usageError{fmt.Errorf(format, args...), cmd.CommandPath()}
+	name := strings.TrimPrefix(cmd.CommandPath(), "certbound ")
+	return &usageError{fmt.Errorf(name+": "+format, args...), cmd.CommandPath()}
 }

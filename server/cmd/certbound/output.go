@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -101,6 +102,32 @@ func (s *sheet) print(w io.Writer, p painter, indent string) {
 	}
 }
 
+// A table has a head and columns as wide as they need.
+type table struct {
+	head []string
+	rows [][]string
+}
+
+func (t *table) print(w io.Writer, p painter) {
+	widths := make([]int, len(t.head))
+	for _, row := range append([][]string{t.head}, t.rows...) {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(printable(cell)))
+		}
+	}
+	line := func(row []string, st style) {
+		var b strings.Builder
+		for i, cell := range row {
+			b.WriteString(pad(printable(cell), widths[i]) + "  ")
+		}
+		fmt.Fprintln(w, p.paint(st, strings.TrimRight(b.String(), " ")))
+	}
+	line(t.head, dim)
+	for _, row := range t.rows {
+		line(row, plain)
+	}
+}
+
 // pad fills text with spaces on the right.
 func pad(text string, width int) string {
 	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
@@ -131,6 +158,11 @@ func printable(s string) string {
 		i += n
 	}
 	return b.String()
+}
+
+// quietLogger is for commands: what matters they say themselves.
+func (a *app) quietLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -41,7 +41,7 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 			root.AddCommand(c)
 		}
 	}
-	add("manage", a.configCommand())
+	add("manage", a.clientCommand(), a.configCommand())
 	add("look", a.inspectCommand())
 	root.AddCommand(a.versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
@@ -71,9 +71,9 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usagef(cmd, "%s: %s is missing", cmd.Name(), strings.Join(names[len(args):], " and "))
+			return usagef(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
 		case len(args) > len(names):
-			return usagef(cmd, "%s: unexpected argument %q", cmd.Name(), args[len(names)])
+			return usagef(cmd, "unexpected argument %q", args[len(names)])
 		}
 		return nil
 	}

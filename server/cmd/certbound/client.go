@@ -1,0 +1,469 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/server/config"
+)
+
+func (a *app) clientCommand() *cobra.Command {
+	flags := &storeFlags{}
+	cmd := &cobra.Command{
+		Use:   "client",
+		Short: "Manage registrations",
+		Long: `Manage registrations. They are written to the database of the server, which sees a
+change within one second. Clients that are declared in the configuration file are
+listed, but changed there.`,
+		Example: `  certbound client add billing --cert billing.pem --scope 'read write'
+  certbound client list
+  certbound client show billing --json`,
+	}
+	asGroup(cmd)
+	flags.register(cmd)
+	cmd.AddCommand(
+		a.clientAddCommand(flags), a.clientListCommand(flags), a.clientShowCommand(flags),
+		a.clientUpdateCommand(flags), a.clientRemoveCommand(flags),
+	)
+	return cmd
+}
+
+func (a *app) clientAddCommand(flags *storeFlags) *cobra.Command {
+	var m metadataFlags
+	var asJSON, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Register a client",
+		Long: `Register a client. With --cert the certificate is read and the right metadata are
+proposed and taken: the one subject value for a certificate of a CA
+(tls_client_auth), the JWK with x5c for a self-signed certificate
+(self_signed_tls_client_auth). What is given by a flag wins.`,
+		Example: `  certbound client add billing --cert billing.pem --scope read
+  certbound client add billing --dn 'CN=billing,O=Agora'
+  certbound client add billing --san-uri spiffe://agora.example/billing --anchor-set spire
+  certbound client add batch --method client_secret_basic
+  certbound client add billing --cert billing.pem --dry-run`,
+		Args: exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, file, err := a.openStore(cmd, flags, true)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			c := &authserver.Client{ID: args[0], BoundTokens: true, Created: a.now().UTC().Truncate(time.Second)}
+			got, err := a.applyMetadata(cmd, &m, c, file)
+			if err != nil {
+				return err
+			}
+			a.printFindings(got)
+			if err := validateClient(c, file); err != nil {
+				return err
+			}
+			if declared(file, c.ID) != nil {
+				return hinted(fmt.Errorf("%s is declared in %s", c.ID, file.Name), "change it there, or choose another id")
+			}
+			if !dryRun {
+				err = store.CreateClient(cmd.Context(), c)
+				if errors.Is(err, authserver.ErrExists) {
+					return hinted(fmt.Errorf("%s is registered already", c.ID), "change it with 'certbound client update %s'", c.ID)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			word := "Registered"
+			if dryRun {
+				word = "Would register"
+			}
+			return a.printOutcome(word, c, got, file, asJSON)
+		},
+	}
+	m.register(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be registered, and change nothing")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) clientUpdateCommand(flags *storeFlags) *cobra.Command {
+	var m metadataFlags
+	var asJSON, enable bool
+	cmd := &cobra.Command{
+		Use:   "update ID",
+		Short: "Change a registration",
+		Long: `Change a registration. What no flag names stays as it is. With --cert the metadata
+are proposed anew, as for 'client add'.`,
+		Example: `  certbound client update billing --scope 'read write'
+  certbound client update billing --cert renewed.pem
+  certbound client update billing --disabled
+  certbound client update batch --new-secret`,
+		Args: exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, file, err := a.openStore(cmd, flags, false)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			c, err := store.Client(cmd.Context(), args[0])
+			if err != nil {
+				return notFound(cmd.Context(), err, store, file, args[0])
+			}
+			if enable {
+				c.Disabled = false
+			}
+			got, err := a.applyMetadata(cmd, &m, c, file)
+			if err != nil {
+				return err
+			}
+			a.printFindings(got)
+			if err := validateClient(c, file); err != nil {
+				return err
+			}
+			c.Updated = a.now().UTC().Truncate(time.Second)
+			if err := store.UpdateClient(cmd.Context(), c); err != nil {
+				if errors.Is(err, authserver.ErrConflict) {
+					return hinted(fmt.Errorf("%s was changed by somebody else at the same time", c.ID), "try again")
+				}
+				return notFound(cmd.Context(), err, store, file, args[0])
+			}
+			return a.printOutcome("Updated", c, got, file, asJSON)
+		},
+	}
+	m.register(cmd)
+	cmd.Flags().BoolVar(&enable, "enable", false, "accept the client again")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// A clientRow is one line of the list.
+type clientRow struct {
+	ID       string    `json:"client_id"`
+	Name     string    `json:"client_name,omitempty"`
+	Method   string    `json:"token_endpoint_auth_method"`
+	Identity string    `json:"identity,omitempty"`
+	Bound    bool      `json:"bound_tokens"`
+	Source   string    `json:"source"`
+	Disabled bool      `json:"disabled,omitempty"`
+	Created  time.Time `json:"created,omitzero"`
+}
+
+func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List registrations",
+		Example: `  certbound client list
+  certbound client list --json`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, file, err := a.openStore(cmd, flags, false)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			rows := []clientRow{}
+			if file != nil {
+				for _, c := range file.DeclaredClients() {
+					rows = append(rows, rowOf(c, "config"))
+				}
+			}
+			for after := ""; ; {
+				page, err := store.Clients(cmd.Context(), after, 500)
+				if err != nil {
+					return err
+				}
+				for _, c := range page {
+					if declared(file, c.ID) == nil { // the declaration wins
+						rows = append(rows, rowOf(c, "store"))
+					}
+				}
+				if len(page) < 500 {
+					break
+				}
+				after = page[len(page)-1].ID
+			}
+			slices.SortFunc(rows, func(x, y clientRow) int { return strings.Compare(x.ID, y.ID) })
+			if asJSON {
+				return a.printJSON(rows)
+			}
+			if len(rows) == 0 {
+				a.note("no client is registered")
+				return nil
+			}
+			t := table{head: []string{"CLIENT", "METHOD", "IDENTITY", "BOUND", "FROM"}}
+			for _, r := range rows {
+				id := r.ID
+				if r.Disabled {
+					id += " (disabled)"
+				}
+				t.rows = append(t.rows, []string{id, r.Method, r.Identity, yesNo(r.Bound), r.Source})
+			}
+			t.print(a.stdout, newPainter(a.stdout))
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func rowOf(c *authserver.Client, source string) clientRow {
+	return clientRow{
+		ID: c.ID, Name: c.Name, Method: c.Method(), Identity: identityOf(c), Bound: c.BoundTokens,
+		Source: source, Disabled: c.Disabled, Created: c.Created,
+	}
+}
+
+// identityOf says in one line how the client is known.
+func identityOf(c *authserver.Client) string {
+	if _, value := c.Subject(); value != "" {
+		return value
+	}
+	if c.JWKSURI != "" {
+		return c.JWKSURI
+	}
+	return strings.Join(thumbprints(c), " ")
+}
+
+func (a *app) clientShowCommand(flags *storeFlags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a registration",
+		Example: "  certbound client show billing --json",
+		Args:    exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, file, err := a.openStore(cmd, flags, false)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			c := declared(file, args[0])
+			if c == nil {
+				if c, err = store.Client(cmd.Context(), args[0]); err != nil {
+					return notFound(cmd.Context(), err, store, file, args[0])
+				}
+			}
+			if asJSON {
+				return a.printJSON(withoutSecret(c))
+			}
+			p := newPainter(a.stdout)
+			fmt.Fprintln(a.stdout, p.paint(bold, "Client "+printable(c.ID)))
+			clientSheet(c, file).print(a.stdout, p, "  ")
+			return nil
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) clientRemoveCommand(flags *storeFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove ID",
+		Aliases: []string{"rm"},
+		Short:   "Remove a registration",
+		Long: `Remove a registration. The client gets no more tokens, and introspection calls its
+tokens inactive. JWTs that it holds stay valid until they expire; to refuse a client
+for a while, use 'client update ID --disabled'.`,
+		Example: "  certbound client remove billing",
+		Args:    exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, file, err := a.openStore(cmd, flags, false)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if err := store.DeleteClient(cmd.Context(), args[0]); err != nil {
+				return notFound(cmd.Context(), err, store, file, args[0])
+			}
+			fmt.Fprintln(a.stdout, "Removed", printable(args[0]))
+			return nil
+		},
+	}
+}
+
+// declared returns the client of that id in the configuration file, or nil.
+func declared(file *config.File, id string) *authserver.Client {
+	if file == nil {
+		return nil
+	}
+	for _, c := range file.DeclaredClients() {
+		if c.ID == id {
+			return c
+		}
+	}
+	return nil
+}
+
+func notFound(ctx context.Context, err error, store authserver.Store, file *config.File, id string) error {
+	if !errors.Is(err, authserver.ErrNotFound) {
+		return err
+	}
+	err = fmt.Errorf("no client %q is registered", id)
+	if declared(file, id) != nil {
+		return hinted(fmt.Errorf("%s is declared in %s", id, file.Name), "change it there")
+	}
+	if near := nearClient(ctx, store, id); near != "" {
+		return hinted(err, "did you mean %s?", near)
+	}
+	return hinted(err, "'certbound client list' shows all")
+}
+
+// validateClient applies the rules of the server, or, without its configuration, those
+// that hold for every server.
+func validateClient(c *authserver.Client, file *config.File) error {
+	var rules authserver.Rules
+	if file != nil {
+		rules = file.Rules()
+	} else {
+		rules = looseRules(c)
+	}
+	err := authserver.ValidateClient(c, rules)
+	me, ok := errors.AsType[*authserver.MetadataError](err)
+	if !ok {
+		return err
+	}
+	var errs []error
+	for _, f := range me.Faults {
+		errs = append(errs, fmt.Errorf("%s: %s", f.Member, f.Fault))
+	}
+	return errors.Join(errs...)
+}
+
+func looseRules(c *authserver.Client) authserver.Rules {
+	return authserver.Rules{
+		Methods: []string{clientauth.TLSClientAuth, clientauth.SelfSignedTLSClientAuth,
+			authserver.ClientSecretBasic, authserver.PrivateKeyJWT, authserver.None},
+		Switches: authserver.MTLSFeature{Enabled: true, TLSClientAuth: true,
+			SelfSignedTLSClientAuth: true, CertificateBoundAccessTokens: true},
+		BoundTokens:      true,
+		DefaultAnchorSet: "(default)",
+		JWKSURI:          true,
+		Scopes:           strings.Fields(c.Scope),
+		Resources:        slices.Concat(c.Resources, c.Introspects),
+		AssertionAlgs:    []string{"ES256", "PS256", "EdDSA", "RS256"},
+		MaxTokenLifetime: 366 * 24 * time.Hour,
+	}
+}
+
+func withoutSecret(c *authserver.Client) *authserver.Client {
+	shown := *c
+	shown.SecretHash = ""
+	return &shown
+}
+
+func clientSheet(c *authserver.Client, file *config.File) *sheet {
+	s := &sheet{}
+	s.add("name", c.Name)
+	s.add("method", c.Method())
+	if kind, value := c.Subject(); value != "" {
+		s.add(string(kind), value)
+		if c.SoleEntry {
+			s.add("", "must be the only entry of its kind")
+		}
+		switch {
+		case c.AnchorSet != "":
+			s.add("anchor set", c.AnchorSet)
+		case file != nil && file.Trust.Default != "":
+			s.addNote("anchor set", file.Trust.Default, "default", dim)
+		default:
+			s.add("anchor set", "the server's default")
+		}
+	}
+	s.add("jwks_uri", c.JWKSURI)
+	s.addList("jwks: x5t#S256", thumbprints(c))
+	if len(c.JWKS) > 0 && len(thumbprints(c)) == 0 {
+		s.add("jwks", "keys without certificates")
+	}
+	if c.SecretHash != "" {
+		s.add("secret", "set, not shown")
+	}
+	s.add("bound tokens", yesNo(c.BoundTokens))
+	s.add("scope", orWord(c.Scope, "(none)"))
+	s.addList("resource", c.Resources)
+	s.add("token format", c.TokenFormat)
+	if c.TokenLifetime > 0 {
+		s.add("token lifetime", config.Duration(time.Duration(c.TokenLifetime)*time.Second).String())
+	}
+	if c.MayIntrospect {
+		s.add("introspection", "allowed")
+		s.addList("introspects", c.Introspects)
+	}
+	if c.Disabled {
+		s.addNote("disabled", "yes", "every request is refused", yellow)
+	}
+	if !c.Created.IsZero() {
+		s.add("registered", timeText(c.Created))
+	}
+	if !c.Updated.IsZero() {
+		s.add("changed", timeText(c.Updated))
+	}
+	return s
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// A clientOutcome is the answer of add and update as JSON.
+type clientOutcome struct {
+	Client     *authserver.Client `json:"client"`
+	Secret     string             `json:"client_secret,omitempty"`
+	Candidates []candidate        `json:"candidates,omitempty"`
+	Warnings   []string           `json:"warnings,omitempty"`
+	Notes      []string           `json:"notes,omitempty"`
+}
+
+func (a *app) printFindings(f *findings) {
+	for _, w := range f.warnings {
+		a.warn(printable(w))
+	}
+	for _, n := range f.notes {
+		a.note(printable(n))
+	}
+}
+
+func (a *app) printOutcome(word string, c *authserver.Client, f *findings, file *config.File, asJSON bool) error {
+	if asJSON {
+		return a.printJSON(clientOutcome{withoutSecret(c), f.secret, f.candidates, f.warnings, f.notes})
+	}
+	p := newPainter(a.stdout)
+	fmt.Fprintln(a.stdout, p.paint(bold, word+" "+printable(c.ID)))
+	s := clientSheet(c, file)
+	if f.secret != "" {
+		s.addNote("client_secret", f.secret, "shown this once", yellow)
+	}
+	s.print(a.stdout, p, "  ")
+	return nil
+}
+
+// thumbprints returns the x5t#S256 of the certificates in the client's jwks.
+func thumbprints(c *authserver.Client) []string {
+	var set struct {
+		Keys []struct {
+			X5C []string `json:"x5c"`
+		} `json:"keys"`
+	}
+	if json.Unmarshal(c.JWKS, &set) != nil {
+		return nil
+	}
+	var out []string
+	for _, k := range set.Keys {
+		if len(k.X5C) > 0 {
+			if t := thumbprintOfX5C(k.X5C[0]); t != "" {
+				out = append(out, t)
+			}
+		}
+	}
+	return out
+}
