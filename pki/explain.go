@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/certbound/certbound/decision"
+	"github.com/certbound/certbound/pki/subject"
 )
 
 // explain turns the refusal of crypto/x509 into one that names the certificate and
@@ -232,14 +234,27 @@ func nameOf(cert *x509.Certificate) string {
 	if bytes.Equal(cert.RawSubject, emptyName) {
 		return fmt.Sprintf("with the empty subject and serial number %x", cert.SerialNumber)
 	}
-	return fmt.Sprintf("%q", cut(cert.Subject.String()))
+	return plain(subject.Of(cert))
 }
 
 func issuerOf(cert *x509.Certificate) string {
-	return fmt.Sprintf("%q", cut(cert.Issuer.String()))
+	name, err := subject.ParseDER(cert.RawIssuer)
+	if err != nil {
+		return "with a name that does not parse"
+	}
+	return plain(name.String())
 }
 
 var emptyName = []byte{0x30, 0x00}
+
+// plain quotes s if it holds what a terminal or a log would not show as it is.
+func plain(s string) string {
+	s = cut(s)
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("%q", s)
+	}
+	return s
+}
 
 func cut(s string) string {
 	const most = 256

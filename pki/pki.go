@@ -57,9 +57,10 @@ func (e *Error) Error() string {
 		b.WriteString(": expected " + e.Expected)
 	}
 	if e.Found != "" {
-		b.WriteString(": found " + e.Found)
+		b.WriteString(", found " + e.Found)
 	}
-	if e.Err != nil {
+	// What crypto/x509 says has been said better by then.
+	if e.Err != nil && (e.Found == "" || e.Reason == decision.RevocationUnknown || e.Reason == decision.PathInvalid) {
 		b.WriteString(": " + cut(e.Err.Error()))
 	}
 	return b.String()
