@@ -1,0 +1,157 @@
+package oauthclient
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+// Errors of requests that [Client.HTTPClient] does not send.
+var (
+	// ErrForbiddenHeader reports a request with a field that is not the caller's to set.
+	ErrForbiddenHeader = errors.New("oauthclient: header field not allowed")
+	// ErrNotHTTPS reports a request that would send a token in the clear.
+	ErrNotHTTPS = errors.New("oauthclient: not an https URL")
+)
+
+// transport adds tokens. One transport of net/http for each certificate does the rest.
+type transport struct{ c *Client }
+
+// RoundTrip implements [http.RoundTripper]. It is called for each hop of a redirect, so
+// that nothing passes to a host that was not configured.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.roundTrip(req)
+	if err != nil && req.Body != nil {
+		req.Body.Close() // also where it was not sent
+	}
+	return resp, err
+}
+
+func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
+	c := t.c
+	if req.URL.Scheme != "https" {
+		return nil, ErrNotHTTPS
+	}
+	if !c.resources[hostPort(req.URL)] {
+		return nil, fmt.Errorf("%w: %q; add it to ResourceHosts if it is to get tokens", ErrHostNotAllowed, req.URL.Host)
+	}
+	for _, fields := range []http.Header{req.Header, req.Trailer} {
+		for name := range fields {
+			switch strings.ReplaceAll(strings.ToLower(name), "_", "-") {
+			case "client-cert", "client-cert-chain":
+				return nil, fmt.Errorf("%w: %s, which only proxies send (RFC 9440, Section 2.4)", ErrForbiddenHeader, name)
+			}
+		}
+	}
+	if len(req.Header["Authorization"]) > 0 {
+		return t.withOwnToken(req)
+	}
+	id, tok, err := c.usable(req.Context())
+	if err != nil {
+		return nil, err
+	}
+	resp, err := id.roundTrip(withToken(req, tok.AccessToken, req.Body))
+	retry, body := c.second(req, resp, err, id, tok)
+	if retry.id == nil {
+		return resp, err
+	}
+	if resp != nil {
+		io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
+		resp.Body.Close()
+	}
+	resp, err = retry.id.roundTrip(withToken(req, retry.token.AccessToken, body))
+	if err == nil && invalidToken(resp) {
+		c.cfg.Logger.LogAttrs(req.Context(), slog.LevelWarn, "oauthclient: the resource refuses a new token too",
+			slog.String("host", req.URL.Host), slog.String("x5t#S256", retry.id.thumbprint))
+	}
+	return resp, err
+}
+
+type attempt struct {
+	id    *identity
+	token *oauth2.Token
+}
+
+// second decides about a second attempt: after invalid_token, which is how a resource
+// says that token and certificate do not fit (RFC 8705, Section 6.3), and after a TLS alert
+// when there is a new certificate. There is no third.
+func (c *Client) second(req *http.Request, resp *http.Response, err error, id *identity, tok *oauth2.Token) (attempt, io.ReadCloser) {
+	ctx := req.Context()
+	refused := err == nil && invalidToken(resp)
+	if !refused && !(err != nil && certificateTrouble(err)) || ctx.Err() != nil {
+		return attempt{}, nil
+	}
+	body := req.Body
+	if body != nil && body != http.NoBody {
+		if req.GetBody == nil {
+			return attempt{}, nil
+		}
+		var err error
+		if body, err = req.GetBody(); err != nil {
+			return attempt{}, nil
+		}
+	}
+	giveUp := func() (attempt, io.ReadCloser) {
+		if body != nil {
+			body.Close()
+		}
+		return attempt{}, nil
+	}
+	fresh := c.identity(ctx, true)
+	if refused {
+		c.forget(id, tok.AccessToken)
+	} else if fresh == id {
+		return giveUp() // the same certificate would meet the same alert
+	}
+	next, newTok, tokErr := c.usable(ctx)
+	if tokErr != nil || newTok.AccessToken == tok.AccessToken {
+		if tokErr != nil {
+			c.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "oauthclient: token refused, and no new one to be had",
+				slog.String("host", req.URL.Host), slog.Any("error", tokErr))
+		}
+		return giveUp()
+	}
+	return attempt{next, newTok}, body
+}
+
+// withOwnToken sends a request that brings its token, from an [oauth2.Transport] with a
+// TokenSource of this client: over the certificate that this token is bound to, also if
+// there is a newer one.
+func (t *transport) withOwnToken(req *http.Request) (*http.Response, error) {
+	values := req.Header["Authorization"]
+	scheme, token, _ := strings.Cut(values[0], " ")
+	t.c.mu.Lock()
+	id, ok := t.c.issued.find(strings.TrimSpace(token))
+	t.c.mu.Unlock()
+	if len(values) != 1 || !strings.EqualFold(scheme, "Bearer") || !ok {
+		return nil, fmt.Errorf("%w: Authorization with credentials that are not of this client", ErrForbiddenHeader)
+	}
+	return id.roundTrip(req.Clone(req.Context()))
+}
+
+// withToken returns a copy of a request with a token, since a RoundTripper must not change
+// what it is given.
+func withToken(req *http.Request, token string, body io.ReadCloser) *http.Request {
+	r := req.Clone(req.Context())
+	r.Body = body
+	r.Header.Set("Authorization", "Bearer "+token)
+	return r
+}
+
+// invalidToken reports whether an answer says that the token does not work.
+func invalidToken(resp *http.Response) bool {
+	if resp.StatusCode != http.StatusUnauthorized {
+		return false
+	}
+	for _, c := range parseChallenges(resp.Header["Www-Authenticate"]) {
+		if strings.EqualFold(c.scheme, "Bearer") && c.params["error"] == "invalid_token" {
+			return true
+		}
+	}
+	return false
+}
