@@ -119,13 +119,14 @@ type Config struct {
 	Source certsource.Source
 	// Paths validates certificate paths for tls_client_auth, usually a
 	// *pki.Validator. Required for that method, unless the hook
-	// CertificateAuthorized is set.
+	// CertificateAuthorized is set, or Source names a proxy that validates in our
+	// place.
 	Paths clientauth.PathValidator
 	// HasAnchorSet reports whether there is an anchor set with the name. If nil,
 	// the method HasSet of Paths is used, if it has one.
 	HasAnchorSet func(string) bool
 	// DefaultAnchorSet is for clients that name none. If empty, each tls_client_auth
-	// client has to name one.
+	// client has to name one, unless Paths is nil.
 	DefaultAnchorSet string
 
 	// MTLS holds the switches and hooks of RFC 8705.
@@ -206,6 +207,9 @@ type Rules struct {
 	// HasAnchorSet reports whether an anchor set exists. If nil, any name passes.
 	HasAnchorSet     func(string) bool
 	DefaultAnchorSet string
+	// AnchorSets says that paths are judged by anchor sets, so that each
+	// tls_client_auth client needs one.
+	AnchorSets bool
 	// JWKSURI allows key sets by reference.
 	JWKSURI           bool
 	Scopes, Resources []string
@@ -228,6 +232,7 @@ func (cfg Config) Rules() Rules {
 		BoundTokens:      cfg.bindsTokens(),
 		HasAnchorSet:     cfg.HasAnchorSet,
 		DefaultAnchorSet: cfg.DefaultAnchorSet,
+		AnchorSets:       cfg.Paths != nil && cfg.MTLS.CertificateAuthorized == nil,
 		JWKSURI:          cfg.JWKS != nil,
 		Scopes:           cfg.Scopes,
 		Resources:        cfg.Resources,
@@ -345,7 +350,7 @@ func (cfg *Config) check() error {
 		}
 	}
 	if slices.Contains(cfg.AuthMethods, clientauth.TLSClientAuth) {
-		if cfg.Paths == nil && cfg.MTLS.CertificateAuthorized == nil {
+		if cfg.Paths == nil && cfg.MTLS.CertificateAuthorized == nil && (cfg.Source == nil || certsource.Describe(cfg.Source).VerifiedBy == "") {
 			bad("Paths", "required with tls_client_auth: without trust anchors no certificate can be genuine")
 		}
 		if cfg.DefaultAnchorSet != "" && cfg.HasAnchorSet != nil && !cfg.HasAnchorSet(cfg.DefaultAnchorSet) {

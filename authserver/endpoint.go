@@ -28,6 +28,7 @@ type handler struct {
 	// certificate reads the certificate of a request; nil on the conventional
 	// listener, where there is none whatever the request says.
 	certificate func(*http.Request) (*certsource.Presented, error)
+	fields      []string // the header fields that certificate reads
 }
 
 // A route is an endpoint. Exactly one of its functions is set.
@@ -128,9 +129,6 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if refused != nil {
 		x.refuse(refused)
-	}
-	if o := h.s.cfg.Observer; o != nil {
-		o(r.Context(), x.d)
 	}
 }
 
@@ -243,8 +241,7 @@ func (x *exchange) refuse(r *refusal) {
 	if status == http.StatusServiceUnavailable {
 		header["Retry-After"] = []string{"1"}
 	}
-	x.write(status, []byte(`{"error":"`+r.code+`","error_description":"`+r.description+`"}`))
-
+	x.warnForeign()
 	if leaf := x.presented.Leaf(); leaf != nil && x.d.Subject == "" {
 		x.d.Subject = subject.Of(leaf)
 	}
@@ -254,11 +251,30 @@ func (x *exchange) refuse(r *refusal) {
 	}
 	x.s.cfg.Logger.LogAttrs(x.ctx(), level, "request refused", slog.String("request_id", x.id),
 		slog.String("endpoint", x.endpoint), slog.Int("status", status), slog.String("error", r.code), slog.Any("decision", x.d))
+	x.write(status, []byte(`{"error":"`+r.code+`","error_description":"`+r.description+`"}`))
 }
 
+// warnForeign notes certificate fields that nobody reads here: the usual cause of a
+// certificate that seems to get lost, or of a forgery.
+func (x *exchange) warnForeign() {
+	for _, name := range certsource.Foreign(x.r, x.h.fields...) {
+		x.d.Warnings = append(x.d.Warnings, decision.Check{Name: decision.CheckSource, Rule: "RFC 9440, Section 4", Reason: decision.SourceForeignHeader, Found: clip(name, 64)})
+		if len(x.d.Warnings) >= 4 {
+			return
+		}
+	}
+}
+
+// write writes the answer, after the observer has been told: who has the answer finds
+// the decision in the metrics.
 func (x *exchange) write(status int, body []byte) {
+	if o := x.s.cfg.Observer; o != nil && x.d != nil {
+		o(x.ctx(), x.d)
+	}
 	header := x.w.Header()
-	header["Content-Type"] = headerJSON
+	if len(body) > 0 {
+		header["Content-Type"] = headerJSON
+	}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
 	_, _ = x.w.Write(body) // the client has gone: nothing to do

@@ -38,7 +38,6 @@ func (x *exchange) revoke() *refusal {
 		x.d.Pass(decision.CheckToken, "RFC 7009, Section 2.1", t.JTI)
 	}
 	x.d.Allow()
-	x.w.Header()["Content-Length"] = []string{"0"}
-	x.w.WriteHeader(http.StatusOK)
+	x.write(http.StatusOK, nil)
 	return nil
 }

@@ -109,14 +109,18 @@ func (s *Server) MTLSHandler() http.Handler {
 	base := s.cfg.MTLSBaseURL
 	def(&base, s.cfg.Issuer)
 	var source func(*http.Request) (*certsource.Presented, error)
+	var fields []string
 	switch {
 	case !s.cfg.MTLS.Enabled:
 	case s.cfg.MTLS.Certificate != nil:
 		source = hookSource(s.cfg.MTLS.Certificate)
 	default:
 		source = s.cfg.Source.Certificate
+		fields = certsource.Describe(s.cfg.Source).Fields
 	}
-	return s.newHandler(base, source)
+	h := s.newHandler(base, source)
+	h.fields = fields
+	return h
 }
 
 // Rules returns the rules for registrations.

@@ -3,7 +3,6 @@ package authserver
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -151,7 +150,7 @@ func (v *validation) method() {
 			v.fault("token_endpoint_auth_method", "tls_client_auth needs exactly one of the five subject members, found %s", found)
 		}
 		switch set := v.c.AnchorSet; {
-		case set == "" && v.r.DefaultAnchorSet == "":
+		case set == "" && v.r.DefaultAnchorSet == "" && v.r.AnchorSets:
 			v.fault("certbound_anchor_set", "required, since the server has no default anchor set")
 		case set != "" && v.r.HasAnchorSet != nil && !v.r.HasAnchorSet(set):
 			v.fault("certbound_anchor_set", "there is no anchor set %q", set)
@@ -193,10 +192,10 @@ func (v *validation) keys() {
 		v.fault("jwks", "%s needs jwks or jwks_uri", m)
 	}
 	if uri != "" {
-		u, err := url.Parse(uri)
+		err := jwks.CheckURL(uri)
 		switch {
-		case err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" || len(uri) > 2048:
-			v.fault("jwks_uri", "expected an https URL without user information and fragment")
+		case err != nil:
+			v.fault("jwks_uri", "%v", err)
 		case !v.r.JWKSURI:
 			v.fault("jwks_uri", "key sets by reference are switched off on this server")
 		}
