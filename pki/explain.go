@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -34,7 +35,7 @@ func (t *trust) cause(err error, chain Chain, now time.Time) *Error {
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		switch invalid.Reason {
 		case x509.IncompatibleUsage, x509.CANotAuthorizedForExtKeyUsage:
-			return t.usage(chain, now)
+			return t.usage(chain)
 		case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName, x509.TooManyConstraints:
 			return &Error{Reason: decision.NameConstraint, Cert: leaf,
 				Expected: "names that every CA of the path may issue", Found: cmp.Or(invalid.Detail, "others")}
@@ -71,7 +72,7 @@ func critical(cert *x509.Certificate) *Error {
 
 // usage finds the certificate whose extended key usage leaves no room for clients: the
 // leaf, or a CA, since the usages of a CA limit what is below it.
-func (t *trust) usage(chain Chain, now time.Time) *Error {
+func (t *trust) usage(chain Chain) *Error {
 	fault := func(cert *x509.Certificate) *Error {
 		return &Error{Reason: decision.ExtKeyUsage, Cert: cert,
 			Expected: "extended key usage clientAuth, any, or none", Found: extKeyUsageText(cert)}
@@ -79,18 +80,14 @@ func (t *trust) usage(chain Chain, now time.Time) *Error {
 	if !allowsClients(chain.Leaf) {
 		return fault(chain.Leaf)
 	}
-	for _, known := range [][]*x509.Certificate{chain.Rest, t.helpers, t.anchors} {
-		for _, cert := range known {
-			if bytes.Equal(cert.RawSubject, chain.Leaf.RawIssuer) && !allowsClients(cert) {
-				return fault(cert)
-			}
-		}
+	issuers := slices.Concat(chain.Rest, t.helpers, t.anchors)
+	limits := func(cert *x509.Certificate) bool { return !allowsClients(cert) }
+	direct := func(cert *x509.Certificate) bool {
+		return limits(cert) && bytes.Equal(cert.RawSubject, chain.Leaf.RawIssuer)
 	}
-	for _, known := range [][]*x509.Certificate{chain.Rest, t.helpers, t.anchors} {
-		for _, cert := range known {
-			if !allowsClients(cert) {
-				return fault(cert)
-			}
+	for _, guilty := range []func(*x509.Certificate) bool{direct, limits} {
+		if i := slices.IndexFunc(issuers, guilty); i >= 0 {
+			return fault(issuers[i])
 		}
 	}
 	return fault(chain.Leaf)

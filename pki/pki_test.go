@@ -3,6 +3,7 @@ package pki_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -11,6 +12,12 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -150,7 +157,7 @@ func refusals() []refusal {
 	cax1 := cax.MustIntermediate(pkitest.CAOptions{Subject: "CN=CAXi,O=Elsewhere"})
 	below := cax1.MustLeaf(l1Options)
 	add("intermediate of nobody", "M-2.1-1 M-7.4-1", present(below), decision.UnknownAuthority, cax1.Cert, nil)
-	add("self-made root in the chain", "C-6.1-2", chain(below.Cert, cax1.Cert, cax.Cert), decision.UnknownAuthority, cax.Cert, nil)
+	add("self-made root in the chain", "C-6.1-2 M-7.5-1 M-7.5-2", chain(below.Cert, cax1.Cert, cax.Cert), decision.UnknownAuthority, cax.Cert, nil)
 	add("intermediate not sent", "M-2.1-1", chain(l1.Cert), decision.ChainIncomplete, l1.Cert, nil)
 	self := pkitest.MustSelfSigned(l1Options)
 	of("self-signed", "", self, decision.UnknownAuthority, nil)
@@ -169,11 +176,11 @@ func refusals() []refusal {
 	add("path length", "C-4.2.1.9-1", present(tooDeep.MustLeaf(l1Options)), decision.NameConstraint, short.Cert, nil)
 
 	// Signatures.
-	add("signature of the leaf", "C-6.1-1", chain(pkitest.CorruptSignature(l1.Cert), ca1i.Cert), decision.BadSignature, nil, nil)
+	add("signature of the leaf", "C-6.1-1 M-7.5-1 M-7.5-2", chain(pkitest.CorruptSignature(l1.Cert), ca1i.Cert), decision.BadSignature, nil, nil)
 	broken := pkitest.CorruptSignature(ca1i.Cert)
-	add("signature of an intermediate", "C-6.1-1", chain(l1.Cert, broken), decision.BadSignature, broken, nil)
+	add("signature of an intermediate", "C-6.1-1 M-7.5-1 M-7.5-2", chain(l1.Cert, broken), decision.BadSignature, broken, nil)
 	renamed := pkitest.MustCA(pkitest.CAOptions{Subject: "CN=another name", Key: ca1i.Key})
-	add("issuer name that does not chain", "C-6.1-1", chain(l1.Cert, renamed.Cert), decision.ChainIncomplete, l1.Cert, nil)
+	add("issuer name that does not chain", "C-6.1-1 M-7.5-1 M-7.5-2", chain(l1.Cert, renamed.Cert), decision.ChainIncomplete, l1.Cert, nil)
 	sha1 := inter(func(o *pkitest.CAOptions) { o.SignatureAlgorithm = x509.ECDSAWithSHA1 })
 	add("intermediate signed with SHA-1", "T-8446-9", present(sha1.MustLeaf(l1Options)), decision.WeakSignature, sha1.Cert, nil)
 	of("leaf signed with SHA-1", "", leaf(ca1i, func(o *pkitest.LeafOptions) { o.SignatureAlgorithm = x509.ECDSAWithSHA1 }), decision.WeakSignature, nil)
@@ -303,10 +310,10 @@ func TestAccepted(t *testing.T) {
 		{"name within the constraint", "C-4.2.1.10-1", trust1, present(ca1.MustIntermediate(pkitest.CAOptions{PermittedDNS: []string{"client-1.example"}}).MustLeaf(l1Options)), 3},
 		{"ten certificates", "", trust1, chain(append([]*x509.Certificate{l1.Cert}, slices.Repeat([]*x509.Certificate{ca1i.Cert}, 9)...)...), 3},
 		{"CA leaf by policy", "", pki.Set{Anchors: anchors(ca1), Policy: pki.Policy{AllowCALeaf: true}}, chain(ca1i.Cert), 2},
-		{"P-384", "T-8446-9", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.P384 }), 3},
-		{"P-521", "T-8446-9", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.P521 }), 3},
-		{"Ed25519", "T-8446-9", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.Ed25519 }), 3},
-		{"RSA-2048", "T-8446-9", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.RSA2048 }), 3},
+		{"P-384", "", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.P384 }), 3},
+		{"P-521", "", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.P521 }), 3},
+		{"Ed25519", "", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.Ed25519 }), 3},
+		{"RSA-2048", "", trust1, with(func(o *pkitest.LeafOptions) { o.KeyType = pkitest.RSA2048 }), 3},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if row.ids != "" {
@@ -489,7 +496,7 @@ func TestPinnedLeafIssuesNothing(t *testing.T) {
 }
 
 func TestSetsAreSeparate(t *testing.T) {
-	t.Attr("requirement", "M-7.3-3 M-7.4-2")
+	t.Attr("requirement", "M-7.4-2")
 	at2 := ca2.MustLeaf(l1Options)
 	v := validator(t, pki.Config{Sets: []pki.Set{
 		{Name: "one", Anchors: anchors(ca1)},
@@ -517,12 +524,91 @@ func TestSetsAreSeparate(t *testing.T) {
 	}
 }
 
-// With nothing configured nobody is trusted, the roots of the system included.
-func TestNothingConfigured(t *testing.T) {
-	t.Attr("requirement", "M-7.4-1")
-	v := validator(t, pki.Config{})
-	if got := verify(t, v, "main", present(l1)); got != decision.NoAnchors {
-		t.Errorf("reason %q", got)
+// With nothing configured nobody is trusted, and the roots of the system never are.
+// Here the system trusts CAX, by the file that crypto/x509 reads on Linux.
+func TestSystemRootsAreNotUsed(t *testing.T) {
+	t.Attr("requirement", "M-7.3-3 M-7.4-1")
+	file := filepath.Join(t.TempDir(), "system.pem")
+	if err := os.WriteFile(file, cax.CertPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", file)
+	leaf := cax.MustLeaf(l1Options)
+	_, err := leaf.Cert.Verify(x509.VerifyOptions{KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if runtime.GOOS == "linux" && err != nil {
+		t.Fatalf("the system does not trust CAX, so this test shows nothing: %v", err)
+	}
+	if got := verify(t, validator(t, pki.Config{}), "main", present(leaf)); got != decision.NoAnchors {
+		t.Errorf("nothing configured: reason %q", got)
+	}
+	if got := verify(t, one(t, pki.Set{Anchors: anchors(ca1)}), "main", present(leaf)); got != decision.ChainIncomplete {
+		t.Errorf("another CA configured: reason %q", got)
+	}
+}
+
+// Keycloak fetched the revocation list that a certificate names before it knew whether
+// to trust the certificate (issue 46742), so a stranger could make it call any
+// address. Here the stranger's certificate names a listener for everything that can
+// be fetched; nothing is fetched, and the revocation checker is not even asked.
+func TestAttackUntrustedDistributionPoint(t *testing.T) {
+	t.Attr("attack", "3")
+	var calls atomic.Int64
+	canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
+	defer canary.Close()
+	o := l1Options
+	o.Template = func(c *x509.Certificate) {
+		c.CRLDistributionPoints = []string{canary.URL + "/crl"}
+		c.OCSPServer = []string{canary.URL + "/ocsp"}
+		c.IssuingCertificateURL = []string{canary.URL + "/ca"}
+	}
+	check := &checker{answer: good}
+	v := one(t, pki.Set{Anchors: anchors(ca1), Revocation: check})
+	for _, stranger := range []*pkitest.Leaf{cax.MustLeaf(o), pkitest.MustSelfSigned(o), l1.AsCA().MustLeaf(o)} {
+		if got := verify(t, v, "main", present(stranger)); got == "" {
+			t.Error("accepted")
+		}
+	}
+	if n := calls.Load(); n != 0 || check.count() != 0 {
+		t.Errorf("%d calls of the listener, %d of the checker", n, check.count())
+	}
+}
+
+// One handshake per kind of key and version of TLS, with a listener that asks for a
+// certificate and demands nothing.
+func TestHandshakePerKeyType(t *testing.T) {
+	t.Attr("requirement", "T-8446-9")
+	server := ca2.MustLeaf(pkitest.LeafOptions{Server: true})
+	for _, kind := range []pkitest.KeyType{pkitest.P256, pkitest.P384, pkitest.P521, pkitest.Ed25519, pkitest.RSA2048, pkitest.RSA3072} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(kind.String()+"/"+tls.VersionName(version), func(t *testing.T) {
+				o := l1Options
+				o.KeyType = kind
+				issuing := ca1.MustIntermediate(pkitest.CAOptions{Subject: "CN=issuing", KeyType: kind})
+				leaf := issuing.MustLeaf(o)
+				ours, theirs := net.Pipe()
+				defer ours.Close()
+				defer theirs.Close()
+				client := tls.Client(theirs, &tls.Config{RootCAs: ca2.Pool(), ServerName: "localhost", MaxVersion: version,
+					Certificates: []tls.Certificate{leaf.TLS()}})
+				done := make(chan error, 1)
+				go func() { done <- client.HandshakeContext(t.Context()) }()
+				conn := tls.Server(ours, &tls.Config{Certificates: []tls.Certificate{server.TLS()}, ClientAuth: tls.RequestClientCert,
+					SessionTicketsDisabled: true})
+				if err := conn.HandshakeContext(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				state := conn.ConnectionState()
+				if state.Version != version {
+					t.Errorf("version %x", state.Version)
+				}
+				if got := verify(t, one(t, pki.Set{Anchors: anchors(ca1)}), "main", chain(state.PeerCertificates...)); got != "" {
+					t.Errorf("reason %q", got)
+				}
+			})
+		}
 	}
 }
 
@@ -1002,14 +1088,14 @@ func maze(n int) []*x509.Certificate {
 
 // What a stranger writes into a certificate reaches the log as one short line.
 func TestErrorTextIsHarmless(t *testing.T) {
-	name := "CN=x\nlevel=INFO msg=granted " + strings.Repeat("A", 2000)
+	name := "CN=x\n\u2028\u202elevel=INFO msg=granted " + strings.Repeat("A", 2000)
 	stranger := pkitest.MustSelfSigned(pkitest.LeafOptions{Subject: name})
 	v := one(t, pki.Set{Anchors: anchors(ca1)})
 	_, err := v.Verify(t.Context(), "main", present(stranger))
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	if text := err.Error(); strings.ContainsAny(text, "\n\r\x00") || len(text) > 2000 {
+	if text := err.Error(); strings.ContainsAny(text, "\n\r\x00\u2028\u202e") || len(text) > 2000 {
 		t.Errorf("error text of %d octets: %q", len(text), text)
 	}
 }
