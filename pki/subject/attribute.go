@@ -28,7 +28,7 @@ func readRaw(set []byte) (a raw, rest []byte, ok bool) {
 		return raw{}, nil, false
 	}
 	tag, content, tail, ok := readTLV(value)
-	if !ok || len(tail) > 0 {
+	if !ok || len(tail) > 0 || tag&0x20 != 0 && !isElement(value, maxDepth) {
 		return raw{}, nil, false
 	}
 	return raw{oid, tag, content}, rest, true
@@ -39,6 +39,9 @@ func (a raw) append(dst []byte) []byte {
 	pair = appendTLV(pair, a.tag, a.content)
 	return appendTLV(dst, tagSequence, pair)
 }
+
+// maxDepth bounds how deep a value that is no string may be nested.
+const maxDepth = 8
 
 // maxOID bounds the octets of an attribute type. A UUID takes 20.
 const maxOID = 64

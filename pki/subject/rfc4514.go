@@ -141,7 +141,7 @@ func (p *parser) hex(oid []byte) (raw, bool) {
 	if err != nil || len(der) == 0 {
 		return raw{}, p.failHint(start, "after # an even number of hex digits is expected", `a value that begins with # is written \#`)
 	}
-	if !isElement(der, 8) {
+	if !isElement(der, maxDepth) {
 		return raw{}, p.fail(start, "the hex digits are not exactly one DER element")
 	}
 	tag, content, _, _ := readTLV(der)
