@@ -1,0 +1,224 @@
+// Package load makes token requests against a server on this machine and says what
+// they cost the server: the CPU time of its process, read from the kernel, so that
+// the cost of the client and of other processes does not count. It is bounded in
+// requests and in time, and dials loopback addresses only.
+package load
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Mode says how requests use connections.
+type Mode string
+
+// The modes.
+const (
+	KeepAlive Mode = "kept-alive connection"
+	NewConn   Mode = "new connection" // a full handshake each time, never resumed
+)
+
+// A Target is a server.
+type Target struct {
+	URL string
+	PID int
+	TLS *tls.Config
+	// Form returns the body of request number i.
+	Form func(i int) string
+}
+
+// Options bound a run.
+type Options struct {
+	Mode     Mode
+	Requests int           // at most 1,000,000
+	Time     time.Duration // at most a minute
+	Workers  int           // at most 64
+}
+
+// A Result is what a run has cost.
+type Result struct {
+	Requests  int
+	CPU, Wall time.Duration
+	Latencies []time.Duration // sorted
+}
+
+// PerRequest is the server's CPU time for one request.
+func (r Result) PerRequest() time.Duration { return r.CPU / time.Duration(max(r.Requests, 1)) }
+
+// Percentile returns a latency.
+func (r Result) Percentile(p float64) time.Duration {
+	if len(r.Latencies) == 0 {
+		return 0
+	}
+	return r.Latencies[min(int(p*float64(len(r.Latencies))), len(r.Latencies)-1)]
+}
+
+// Run makes requests until the number or the time is reached. Any answer but 200 ends
+// it with an error.
+func Run(ctx context.Context, t Target, o Options) (Result, error) {
+	if o.Requests < 1 || o.Requests > 1_000_000 || o.Time <= 0 || o.Time > time.Minute || o.Workers < 1 || o.Workers > 64 {
+		return Result{}, fmt.Errorf("load: bounds out of range: %+v", o)
+	}
+	config := t.TLS.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	config.ClientSessionCache = nil
+	transport := &http.Transport{
+		DialContext:         dialLoopback,
+		TLSClientConfig:     config,
+		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
+		DisableKeepAlives:   o.Mode == NewConn,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: o.Workers,
+	}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	if o.Mode == KeepAlive { // the handshakes are not what is measured
+		if err := each(o.Workers, o.Workers, func(i int) error { return request(ctx, client, t, i) }); err != nil {
+			return Result{}, err
+		}
+	}
+
+	latencies := make([]time.Duration, o.Requests)
+	var done atomic.Int64
+	before, err := CPU(t.PID)
+	if err != nil {
+		return Result{}, err
+	}
+	start := time.Now()
+	err = each(o.Workers, o.Requests, func(i int) error {
+		begin := time.Now()
+		if begin.Sub(start) > o.Time {
+			return errTime
+		}
+		if err := request(ctx, client, t, i); err != nil {
+			return err
+		}
+		latencies[done.Add(1)-1] = time.Since(begin)
+		return nil
+	})
+	wall := time.Since(start)
+	if err != nil && !errors.Is(err, errTime) {
+		return Result{}, err
+	}
+	after, err := CPU(t.PID)
+	if err != nil {
+		return Result{}, err
+	}
+	n := int(done.Load())
+	slices.Sort(latencies[:n])
+	return Result{Requests: n, CPU: after - before, Wall: wall, Latencies: latencies[:n]}, nil
+}
+
+var errTime = errors.New("load: time is over")
+
+// each calls do for 0 to n-1 by several workers and returns the first error.
+func each(workers, n int, do func(int) error) error {
+	var next atomic.Int64
+	var once sync.Once
+	var first error
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for !stop.Load() {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				if err := do(i); err != nil {
+					once.Do(func() { first = err })
+					stop.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+func request(ctx context.Context, client *http.Client, t Target, i int) error {
+	_, err := Post(ctx, client, t.URL, t.Form(i))
+	return err
+}
+
+// Post makes one token request and returns the body. Any answer but 200 is an error.
+func Post(ctx context.Context, client *http.Client, url, form string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(form))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("load: %s answered %d: %.300s", url, resp.StatusCode, body)
+	}
+	return body, nil
+}
+
+func dialLoopback(ctx context.Context, network, addr string) (net.Conn, error) {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil || !a.Addr().IsLoopback() {
+		return nil, fmt.Errorf("load: %s is not a loopback address", addr)
+	}
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
+}
+
+// CPU returns the time that the threads of a process have run, in user and kernel
+// mode. The scheduler's own account is exact to the nanosecond; where the kernel does
+// not keep it, the ticks of 10 ms have to do.
+func CPU(pid int) (time.Duration, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(tasks) == 0 {
+		return ticks(pid)
+	}
+	var total time.Duration
+	for _, task := range tasks {
+		data, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread has ended
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(data))[0], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("load: %s: %w", task, err)
+		}
+		total += time.Duration(ns)
+	}
+	return total, nil
+}
+
+func ticks(pid int) (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name of the program in parentheses and may hold spaces.
+	fields := strings.Fields(string(data)[strings.LastIndexByte(string(data), ')')+1:])
+	if len(fields) < 13 {
+		return 0, errors.New("load: /proc/PID/stat is too short")
+	}
+	user, err1 := strconv.ParseInt(fields[11], 10, 64)
+	system, err2 := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
