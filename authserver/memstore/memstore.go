@@ -340,5 +340,6 @@ func cloneClient(c *authserver.Client) *authserver.Client {
 	out.JWKS = slices.Clone(c.JWKS)
 	out.GrantTypes = slices.Clone(c.GrantTypes)
 	out.Resources = slices.Clone(c.Resources)
+	out.Introspects = slices.Clone(c.Introspects)
 	return &out
 }

@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -628,7 +629,12 @@ func usedOnce(t *testing.T, s authserver.Store) {
 	use("a", now.Add(2*time.Hour), false)
 	use("b", now.Add(time.Hour), true)
 	use("", now.Add(time.Hour), true)
-	_, err := s.Sweep(ctx, now.Add(90*time.Minute), 10)
+	// Keys are told apart to the last byte: they come from strangers.
+	for _, key := range []string{"x", "x\x00", "x\x00y", "x\x00z", "X", "x ", "\xff", "\xfe", strings.Repeat("k", 10_000), strings.Repeat("k", 10_001)} {
+		use(key, now.Add(time.Hour), true)
+		use(key, now.Add(time.Hour), false)
+	}
+	_, err := s.Sweep(ctx, now.Add(90*time.Minute), 100)
 	must(t, "Sweep", err)
 	use("a", now.Add(2*time.Hour), false)
 	use("b", now.Add(2*time.Hour), true)

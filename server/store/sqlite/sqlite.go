@@ -41,6 +41,9 @@ type Config struct {
 	// Logger is told of migrations and of a file that others may read. If nil,
 	// slog.Default.
 	Logger *slog.Logger
+
+	// settings are for the connection that writes, by tests that need a small disk.
+	settings string
 }
 
 // A Store keeps everything in one file. It is safe for concurrent use.
@@ -77,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 
-	db, err := sql.Open("sqlite", dsn(cfg, "_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"))
+	db, err := sql.Open("sqlite", dsn(cfg, "_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"+cfg.settings))
 	if err != nil {
 		return nil, explain(path, err)
 	}
