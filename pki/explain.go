@@ -41,7 +41,7 @@ func (t *trust) cause(err error, chain Chain, now time.Time) *Error {
 				Expected: "names that every CA of the path may issue", Found: cmp.Or(invalid.Detail, "others")}
 		}
 	}
-	w := walk{t: t, rest: chain.Rest, now: now, budget: 32, seen: []*x509.Certificate{leaf}}
+	w := walk{t: t, rest: chain.Rest, now: now, budget: 40, seen: []*x509.Certificate{leaf}}
 	w.from(leaf)
 	if w.best != nil {
 		return w.best
@@ -111,7 +111,7 @@ type walk struct {
 	t      *trust
 	rest   []*x509.Certificate
 	now    time.Time
-	budget int // signature checks that are left
+	budget int // what signature checks may still cost
 	seen   []*x509.Certificate
 	best   *Error
 	depth  int // of best
@@ -129,10 +129,16 @@ func (w *walk) from(cert *x509.Certificate) {
 	found := false
 	for i, known := range [][]*x509.Certificate{w.t.anchors, w.t.helpers, w.rest} {
 		for _, issuer := range known {
-			if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) || w.saw(issuer) || w.budget == 0 {
+			if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) || w.saw(issuer) {
 				continue
 			}
-			w.budget--
+			cost := 1
+			if i == 2 {
+				cost = 8 // the key is the stranger's choice, and may be slow
+			}
+			if w.budget -= cost; w.budget < 0 {
+				return
+			}
 			found = true
 			if e := w.link(cert, issuer); e != nil {
 				w.blame(depth, e)
@@ -145,7 +151,7 @@ func (w *walk) from(cert *x509.Certificate) {
 			}
 		}
 	}
-	if !found && w.budget > 0 {
+	if !found {
 		w.blame(depth, w.missing(cert))
 	}
 }

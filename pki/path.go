@@ -1,9 +1,11 @@
 package pki
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/certbound/certbound/decision"
@@ -17,9 +19,9 @@ const maxPaths = 8
 // no home-made validation); what it does not check is checked on what it returns.
 func (v *Validator) judge(ctx context.Context, t *trust, chain Chain, now time.Time) (*accepted, *Error) {
 	intermediates := t.known
-	if len(chain.Rest) > 0 {
+	if rest := t.linked(chain.Rest); len(rest) > 0 {
 		intermediates = t.known.Clone()
-		for _, cert := range chain.Rest {
+		for _, cert := range rest {
 			intermediates.AddCert(cert)
 		}
 	}
@@ -54,6 +56,44 @@ func (v *Validator) judge(ctx context.Context, t *trust, chain Chain, now time.T
 		first = &Error{Reason: decision.PathInvalid, Set: t.name, Cert: chain.Leaf}
 	}
 	return nil, first
+}
+
+// fewPresented is how many certificates behind the leaf path building is given as they
+// are. Two make at most a handful of signature checks.
+const fewPresented = 2
+
+// linked returns those of the presented certificates that an anchor or a helper has
+// signed, directly or through others of them. Path building starts at the leaf, so a
+// stranger who sends ten CAs that have certified each other, with the slowest keys
+// there are, would keep it busy for half a second. Seen from the anchors there is
+// nothing to check. What is left out here can be in no valid path; whether a path of
+// the others is valid, crypto/x509 says.
+func (t *trust) linked(rest []*x509.Certificate) []*x509.Certificate {
+	if len(rest) <= fewPresented {
+		return rest
+	}
+	left := slices.Clone(rest)
+	var found []*x509.Certificate
+	checks := 4 * len(rest)
+	for issuers := slices.Concat(t.anchors, t.helpers); len(issuers) > 0; {
+		var next []*x509.Certificate
+		left = slices.DeleteFunc(left, func(cert *x509.Certificate) bool {
+			for _, issuer := range issuers {
+				if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) || checks == 0 {
+					continue
+				}
+				checks--
+				if cert.CheckSignatureFrom(issuer) == nil {
+					next = append(next, cert)
+					return true
+				}
+			}
+			return false
+		})
+		found = append(found, next...)
+		issuers = next
+	}
+	return found
 }
 
 func (v *Validator) judgePath(ctx context.Context, t *trust, path []*x509.Certificate) (*accepted, *Error) {

@@ -1060,22 +1060,47 @@ func TestConcurrentReplaceAndVerify(t *testing.T) {
 func TestAttackCrossSignedIntermediates(t *testing.T) {
 	t.Attr("requirement", "M-7.5-10")
 	v := one(t, pki.Set{Anchors: anchors(ca1)})
-	fifty := maze(50)
+	fifty := maze(50, pkitest.P256)
 	if got := verify(t, v, "main", chain(fifty...)); got != decision.ChainTooLong {
 		t.Errorf("reason %q", got)
 	}
-	// As many as are let in: crypto/x509 gives up after 100 signatures, and the
-	// explanation after 32 more.
+	// As many as are let in: seen from the anchors there is nothing to check.
 	if got := verify(t, v, "main", chain(fifty[:10]...)); got == "" {
 		t.Error("accepted")
 	}
 }
 
+// Among ten presented certificates those that lead to the anchor are found, in any
+// order and beside any others.
+func TestLongChains(t *testing.T) {
+	strangers := maze(7, pkitest.P256)[1:]
+	two := ca1i.MustIntermediate(pkitest.CAOptions{Subject: "CN=two"})
+	three := two.MustIntermediate(pkitest.CAOptions{Subject: "CN=three"})
+	leaf := three.MustLeaf(l1Options)
+	rest := append(leaf.Chain()[1:], strangers...)
+	for range len(rest) {
+		rest = append(rest[1:], rest[0])
+		for name, set := range map[string]pki.Set{
+			"anchor": {Anchors: anchors(ca1)},
+			"helper": {Anchors: anchors(ca1), Helpers: anchors(ca1i)},
+		} {
+			verdict, err := one(t, set).Verify(t.Context(), "main", pki.Chain{Leaf: leaf.Cert, Rest: rest})
+			if err != nil || len(verdict.Path) != 5 {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if got := verify(t, one(t, pki.Set{Anchors: anchors(ca2)}), "main", pki.Chain{Leaf: leaf.Cert, Rest: rest}); got != decision.UnknownAuthority {
+		t.Errorf("another anchor: reason %q", got)
+	}
+}
+
 // maze returns a leaf and n-1 intermediates of two names, each issued by a CA of the
 // other name, and none by an anchor.
-func maze(n int) []*x509.Certificate {
+func maze(n int, kind pkitest.KeyType) []*x509.Certificate {
 	keys := []*pkitest.CA{
-		pkitest.MustCA(pkitest.CAOptions{Subject: "CN=A"}), pkitest.MustCA(pkitest.CAOptions{Subject: "CN=B"}),
+		pkitest.MustCA(pkitest.CAOptions{Subject: "CN=A", KeyType: kind}),
+		pkitest.MustCA(pkitest.CAOptions{Subject: "CN=B", KeyType: kind}),
 	}
 	certs := []*x509.Certificate{keys[0].MustLeaf(l1Options).Cert}
 	for i := range n - 1 {
@@ -1175,7 +1200,7 @@ func BenchmarkVerifyCold(b *testing.B) {
 // BenchmarkVerifyMaze is the most work that a stranger can ask for with one chain.
 func BenchmarkVerifyMaze(b *testing.B) {
 	v := one(b, pki.Set{Anchors: anchors(ca1)})
-	c := chain(maze(10)...)
+	c := chain(maze(10, pkitest.P521)...)
 	b.ReportAllocs()
 	for i := uint64(1); b.Loop(); i++ {
 		for j := range 8 {
