@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/x509"
+	"fmt"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -133,4 +135,22 @@ func (f *File) hostOf(section string) string {
 		return ""
 	}
 	return u.Hostname()
+}
+
+// Guard returns the settings of the client that fetches key sets.
+func (f *File) Guard() (jwks.GuardConfig, error) {
+	g := jwks.GuardConfig{AllowPrivate: f.JWKSURI.InsecureAllowPrivate, AllowHosts: f.JWKSURI.AllowHosts}
+	if len(f.JWKSURI.RootCAs) > 0 {
+		g.RootCAs = x509.NewCertPool()
+		for _, name := range f.Paths(f.JWKSURI.RootCAs) {
+			certs, err := readCertificates(name)
+			if err != nil {
+				return g, fmt.Errorf("config: jwks_uri.root_cas: %w", err)
+			}
+			for _, c := range certs {
+				g.RootCAs.AddCert(c)
+			}
+		}
+	}
+	return g, nil
 }

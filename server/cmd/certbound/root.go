@@ -41,6 +41,7 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 			root.AddCommand(c)
 		}
 	}
+	add("run", a.devCommand())
 	add("manage", a.clientCommand(), a.configCommand())
 	add("look", a.inspectCommand())
 	root.AddCommand(a.versionCommand())

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// A storyPrinter shows a story as it happens, or at its end as JSON.
+type storyPrinter struct {
+	a    *app
+	p    painter
+	json bool
+	n    int
+}
+
+func newStoryPrinter(a *app, asJSON bool) *storyPrinter {
+	return &storyPrinter{a: a, p: newPainter(a.stdout), json: asJSON}
+}
+
+func (o *storyPrinter) line(format string, args ...any) {
+	fmt.Fprintf(o.a.stdout, format+"\n", args...)
+}
+
+func (o *storyPrinter) begin(s *story) {
+	if o.json {
+		return
+	}
+	state := "as it was"
+	if s.folder.made {
+		state = "new"
+	}
+	o.line("%s", o.p.paint(bold, "Running"))
+	sh := &sheet{}
+	sh.add("authorization server", s.issuer+"  asks nobody for a certificate")
+	sh.add("mutual TLS", s.mtls+"  asks, and judges each request")
+	sh.add("demo API", s.api+"  takes only tokens of the caller's certificate")
+	sh.add("folder", s.folder.dir+"  "+state)
+	sh.print(o.a.stdout, o.p, "  ")
+	o.line("")
+	o.line("%s", o.p.paint(bold, "The story"))
+}
+
+const storyWidth = 49 // of the longest sentence
+
+func (o *storyPrinter) step(st *step) {
+	if o.json {
+		return
+	}
+	o.n++
+	status, color := fmt.Sprint(st.Status), green
+	if st.Status == 0 {
+		status = "---"
+	}
+	if st.Status != 200 {
+		color = yellow
+	}
+	result := st.Error
+	switch {
+	case st.Bound != "":
+		result = "token bound to " + st.Bound[:8] + "…"
+	case st.Status == 200:
+		result = printable(st.Body)
+	}
+	if st.Decision != nil && st.Error != "" {
+		if c, ok := st.Decision.Failure(); ok {
+			result += o.p.paint(dim, "  ("+string(c.Reason)+")")
+		}
+	}
+	o.line("  %d  %s  %-11s  %s  %s", o.n, pad(st.Text, storyWidth), st.Request, o.p.paint(color, status), result)
+	if !st.OK {
+		o.line("     %s", o.p.paint(red, "unexpected: "+printable(st.Fault)))
+	}
+}
+
+func (o *storyPrinter) end(s *story, once bool) {
+	if o.json {
+		_ = o.a.printJSON(s)
+		return
+	}
+	last := s.Steps[len(s.Steps)-1]
+	if last.Decision != nil {
+		o.line("")
+		o.line("%s", o.p.paint(bold, "Two sides of the last refusal"))
+		sh := &sheet{}
+		sh.add("on the wire", last.Body)
+		if c, ok := last.Decision.Failure(); ok {
+			sh.add("the operator", c.Reason.Summary())
+			sh.add("rule", c.Rule)
+			sh.add("expected", c.Expected)
+			sh.add("found", c.Found)
+			sh.addList("fix", wrapText(c.HowToFix(), 78))
+		}
+		sh.print(o.a.stdout, o.p, "  ")
+	}
+	if !s.Passed {
+		o.line("")
+		o.a.report(fmt.Errorf("the story did not go as it should"))
+	}
+	if once {
+		return
+	}
+	o.line("")
+	o.line("%s", o.p.paint(bold, "Try it")+" (paste into another terminal)")
+	for _, r := range s.Curl {
+		o.line("")
+		o.line("%s", o.p.paint(dim, "# "+r.Text))
+		o.line("%s", r.Command)
+	}
+	o.line("")
+	o.line("%s", o.p.paint(dim, "# register, list and change clients while the server runs"))
+	o.line("certbound client list --config %s", shellQuote(s.folder.path("certbound.yaml")))
+	o.line("")
+	o.line("Serving. Refusals are logged below. Stop with ^C.")
+}
+
+func wrapText(text string, width int) []string {
+	var lines []string
+	var line string
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
