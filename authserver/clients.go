@@ -12,7 +12,6 @@ import (
 
 	"github.com/certbound/certbound/clientauth"
 	"github.com/certbound/certbound/jwks"
-	"github.com/certbound/certbound/pki/subject"
 )
 
 // A registered is a client with everything parsed that does not change while its
@@ -41,45 +40,31 @@ type registered struct {
 func (s *Server) prepare(c *Client) *registered {
 	cfg := &s.cfg
 	r := &registered{Client: c, method: c.Method(), lifetime: cfg.TokenLifetime, opaque: cfg.TokenFormat == FormatOpaque}
-	if me, ok := errors.AsType[*MetadataError](ValidateClient(c, s.rules)); ok {
-		faults := slices.DeleteFunc(slices.Clone(me.Faults), func(f Fault) bool {
-			// What the server no longer has is not given, and that is all.
-			return f.Member == "scope" || f.Member == "certbound_resources" || f.Member == "certbound_introspects"
-		})
-		if len(faults) > 0 {
-			r.fault = &MetadataError{ClientID: c.ID, Faults: faults}
-			return r
-		}
+	v := validate(c, &s.rules)
+	faults := slices.DeleteFunc(v.faults, func(f Fault) bool {
+		// What the server no longer has is not given, and that is all.
+		return f.Member == "scope" || f.Member == "certbound_resources" || f.Member == "certbound_introspects"
+	})
+	if len(faults) > 0 {
+		r.fault = &MetadataError{ClientID: c.ID, Faults: faults}
+		return r
+	}
+	r.keys, r.secret = v.set, v.secret
+	if r.secret.slow {
+		s.slowSecrets.Store(true)
 	}
 	if r.method == clientauth.TLSClientAuth {
-		expected, err := subject.New(c.Subject())
-		if err != nil {
-			r.fault = err
-			return r
-		}
-		r.pki = clientauth.PKI{Expected: expected, AnchorSet: c.AnchorSet, SoleEntry: c.SoleEntry}
+		r.pki = clientauth.PKI{Expected: v.expected, AnchorSet: c.AnchorSet, SoleEntry: c.SoleEntry}
 		def(&r.pki.AnchorSet, cfg.DefaultAnchorSet)
 	}
-	if len(c.JWKS) > 0 {
-		set, err := jwks.Parse(c.JWKS, jwks.Strict)
-		if err != nil {
-			r.fault = err
-			return r
-		}
-		r.keys = set
-	}
-	if r.method == ClientSecretBasic {
-		r.secret, _ = parseSecretHash(c.SecretHash)
-		if r.secret.slow {
-			s.slowSecrets.Store(true)
-		}
-	}
-	for _, scope := range strings.Fields(c.Scope) {
+	for scope := range strings.FieldsSeq(c.Scope) {
 		if slices.Contains(cfg.Scopes, scope) && !slices.Contains(r.scopes, scope) {
 			r.scopes = append(r.scopes, scope)
 		}
 	}
-	r.scopeText = strings.Join(r.scopes, " ")
+	if r.scopeText = c.Scope; len(r.scopeText) != textLen(r.scopes) {
+		r.scopeText = strings.Join(r.scopes, " ")
+	}
 	r.resources = s.existing(c.Resources)
 	r.introspects = s.existing(c.Introspects)
 	if c.TokenLifetime > 0 {
@@ -96,7 +81,7 @@ func (s *Server) prepare(c *Client) *registered {
 // default if the client names none.
 func (s *Server) existing(resources []string) []string {
 	if len(resources) == 0 && s.cfg.DefaultResource != "" {
-		return []string{s.cfg.DefaultResource}
+		return s.defaultAudience
 	}
 	var out []string
 	for _, r := range resources {
@@ -105,6 +90,14 @@ func (s *Server) existing(resources []string) []string {
 		}
 	}
 	return out
+}
+
+func textLen(scopes []string) int {
+	n := max(0, len(scopes)-1)
+	for _, s := range scopes {
+		n += len(s)
+	}
+	return n
 }
 
 func quote(s string) string {

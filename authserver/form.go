@@ -63,7 +63,7 @@ func readForm(w http.ResponseWriter, r *http.Request, maxBytes int64, maxParamet
 		w.Header().Set("Connection", "close") // nobody reads the rest
 		return nil, &formError{fault: "the body is too large", tooLarge: true}
 	}
-	body, err := readBody(http.MaxBytesReader(w, r.Body, maxBytes), r.ContentLength)
+	body, err := readBody(w, r, maxBytes)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, &formError{fault: "the body is too large", tooLarge: true}
@@ -73,15 +73,16 @@ func readForm(w http.ResponseWriter, r *http.Request, maxBytes int64, maxParamet
 	return parseForm(body, maxParameters)
 }
 
-func readBody(r io.Reader, length int64) (string, error) {
-	var b strings.Builder
-	if length > 0 {
-		b.Grow(int(length))
+func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) (string, error) {
+	if r.ContentLength < 0 { // chunked
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
+		return string(data), err
 	}
-	if _, err := io.Copy(&b, r); err != nil {
+	data := make([]byte, r.ContentLength) // at most maxBytes, and net/http reads no more
+	if _, err := io.ReadFull(r.Body, data); err != nil {
 		return "", err
 	}
-	return b.String(), nil
+	return string(data), nil
 }
 
 // parseForm parses application/x-www-form-urlencoded text. It refuses more than

@@ -115,8 +115,6 @@ func parseSecretHash(s string) (h secretHash, ok bool) {
 	return h, true
 }
 
-func validSecretHash(s string) bool { _, ok := parseSecretHash(s); return ok }
-
 // verify compares in constant time. The zero hash matches nothing, at the cost of a
 // fast one.
 func (h secretHash) verify(secret string) bool {

@@ -81,22 +81,32 @@ func (c *Client) mayUse(grant string) bool {
 // configuration, command line or a request. It reports every fault at once, as
 // *[MetadataError].
 func ValidateClient(c *Client, r Rules) error {
+	if v := validate(c, &r); v.faults != nil {
+		return &MetadataError{ClientID: c.ID, Faults: v.faults}
+	}
+	return nil
+}
+
+// A validation is what was found out about a registration.
+type validation struct {
+	c      *Client
+	r      *Rules
+	faults []Fault
+
+	// What was parsed on the way.
+	expected subject.Expected
+	set      *jwks.Set
+	secret   secretHash
+}
+
+func validate(c *Client, r *Rules) *validation {
 	v := &validation{c: c, r: r}
 	v.identity()
 	v.method()
 	v.keys()
 	v.grant()
 	v.tokens()
-	if v.faults == nil {
-		return nil
-	}
-	return &MetadataError{ClientID: c.ID, Faults: v.faults}
-}
-
-type validation struct {
-	c      *Client
-	r      Rules
-	faults []Fault
+	return v
 }
 
 func (v *validation) fault(member, format string, args ...any) {
@@ -136,7 +146,8 @@ func (v *validation) method() {
 			// The member alone does not turn the method on (RFC 7591, Section 2).
 			v.fault(string(kind), "means something only with tls_client_auth, but the method is %s", m)
 		default:
-			if _, err := subject.New(kind, value); err != nil {
+			var err error
+			if v.expected, err = subject.New(kind, value); err != nil {
 				v.fault(string(kind), "%v", err)
 			}
 		}
@@ -166,10 +177,14 @@ func (v *validation) method() {
 	if v.c.SoleEntry && v.c.SubjectDN != "" {
 		v.fault("certbound_sole_san", "means something only with a subject alternative name")
 	}
+	hashOK := false
+	if v.c.SecretHash != "" {
+		v.secret, hashOK = parseSecretHash(v.c.SecretHash)
+	}
 	switch {
 	case m == ClientSecretBasic && v.c.SecretHash == "":
 		v.fault("certbound_secret_hash", "required with client_secret_basic")
-	case m == ClientSecretBasic && !validSecretHash(v.c.SecretHash):
+	case m == ClientSecretBasic && !hashOK:
 		v.fault("certbound_secret_hash", "not a hash that NewSecret or HashSecret has made")
 	case m != ClientSecretBasic && v.c.SecretHash != "":
 		v.fault("certbound_secret_hash", "means something only with client_secret_basic, but the method is %s", m)
@@ -202,6 +217,7 @@ func (v *validation) keys() {
 	}
 	if value {
 		set, err := jwks.Parse(v.c.JWKS, jwks.Strict)
+		v.set = set
 		switch {
 		case err != nil:
 			v.fault("jwks", "%v", err)
@@ -219,12 +235,12 @@ func (v *validation) grant() {
 			v.fault("grant_types", "expected %s, found %q", GrantClientCredentials, g)
 		}
 	}
-	for _, s := range strings.Fields(v.c.Scope) {
+	for s := range strings.FieldsSeq(v.c.Scope) {
 		if !slices.Contains(v.r.Scopes, s) {
 			v.fault("scope", "the server has no scope %q", s)
 		}
 	}
-	if v.c.Scope != strings.Join(strings.Fields(v.c.Scope), " ") || len(v.c.Scope) > 8<<10 {
+	if !tidyScope(v.c.Scope) || len(v.c.Scope) > 8<<10 {
 		v.fault("scope", "expected scopes with one space between them, at most 8 KiB")
 	}
 	if len(v.c.Resources) > 1000 || len(v.c.Introspects) > 1000 {
@@ -260,6 +276,11 @@ func (v *validation) tokens() {
 	if maximum := int(v.r.MaxTokenLifetime.Seconds()); v.c.TokenLifetime < 0 || v.c.TokenLifetime > maximum {
 		v.fault("certbound_token_lifetime", "expected 1 to %d seconds, or 0 for the server's default, found %d", maximum, v.c.TokenLifetime)
 	}
+}
+
+// tidyScope reports whether scopes stand with one space between them.
+func tidyScope(s string) bool {
+	return s == "" || s[0] != ' ' && s[len(s)-1] != ' ' && !strings.Contains(s, "  ") && !strings.ContainsAny(s, "\t\r\n\v\f")
 }
 
 func validClientID(id string) bool {
