@@ -162,7 +162,10 @@ const (
 // appendMapped appends what r becomes by mapping, folding and decomposition.
 func appendMapped(dst []rune, r rune) []rune {
 	switch {
-	case r == 0:
+	case r < utf8.RuneSelf:
+		if c, keep := FoldASCII(byte(r)); keep {
+			dst = append(dst, rune(c))
+		}
 		return dst
 	case r >= hangulS && r <= hangulEnd:
 		i := r - hangulS

@@ -26,6 +26,9 @@ func ParseLegacy(s string) (Name, error) {
 	if len(s) > maxText {
 		return fail(maxText, "too long", "")
 	}
+	if at := invalidUTF8(s); at >= 0 {
+		return fail(at, "the text is not UTF-8", "")
+	}
 	type attribute struct {
 		at          int
 		name, value string

@@ -64,6 +64,10 @@ func (p *parser) parse() ([][]raw, bool) {
 	if len(p.text) > maxText {
 		return nil, p.fail(maxText, "longer than "+strconv.Itoa(maxText)+" octets")
 	}
+	// Octets that are UTF-8 only together with escaped ones are none.
+	if at := invalidUTF8(p.text); at >= 0 {
+		return nil, p.fail(at, "the text is not UTF-8")
+	}
 	var rdns [][]raw
 	var rdn []raw
 	for {
@@ -205,4 +209,14 @@ func (p *parser) escape() (byte, bool) {
 		}
 	}
 	return 0, p.fail(p.at, "after a backslash one of \\ \" + , ; < > # = space, or two hex digits, is expected")
+}
+
+// invalidUTF8 returns where s stops being UTF-8, or -1.
+func invalidUTF8(s string) int {
+	for i, r := range s {
+		if r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD") {
+			return i
+		}
+	}
+	return -1
 }
