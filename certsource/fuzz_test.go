@@ -11,6 +11,8 @@ import (
 	"github.com/certbound/certbound/pkitest"
 )
 
+// The seeds are the certificates of RFC 9440, which are the same in every process.
+
 // fuzzSource asks src for the certificate of a request of the proxy with these lines of
 // one field, twice, and checks what holds for every value.
 func fuzzSource(t *testing.T, src certsource.Source, header http.Header) *certsource.Presented {
@@ -41,7 +43,7 @@ func FuzzClientCert(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	leaf := item(client.Cert)
+	leaf := item(vector(f, "leaf.pem"))
 	for _, s := range []string{"", "::", leaf, leaf + ";x", " " + leaf, leaf + "," + leaf, strings.ReplaceAll(leaf, "=", ""), ":aGk=:", leaf[1:]} {
 		f.Add(s)
 	}
@@ -63,8 +65,9 @@ func FuzzClientCertChain(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	leaf, issuer := item(client.Cert), item(middle.Cert)
-	for _, s := range []string{"", issuer, issuer + "\n" + item(root.Cert), issuer + ", " + issuer, leaf, issuer + ",", issuer + ";a=1", strings.Repeat(issuer+",", 20) + issuer, "a", "::"} {
+	first, second, third := vector(f, "leaf.pem"), vector(f, "intermediate.pem"), vector(f, "root.pem")
+	leaf, issuer := item(first), item(second)
+	for _, s := range []string{"", issuer, issuer + "\n" + item(third), issuer + ", " + issuer, leaf, issuer + ",", issuer + ";a=1", strings.Repeat(issuer+",", 20) + issuer, "a", "::"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, lines string) {
@@ -72,12 +75,12 @@ func FuzzClientCertChain(f *testing.F) {
 		if got == nil {
 			return
 		}
-		if !got.Leaf().Equal(client.Cert) {
+		if !got.Leaf().Equal(first) {
 			t.Error("the chain has changed the leaf")
 		}
 		var canonical []string
 		for _, c := range got.Chain() {
-			if c.Equal(client.Cert) {
+			if c.Equal(first) {
 				t.Error("the leaf is in its chain")
 			}
 			canonical = append(canonical, item(c))
@@ -90,8 +93,9 @@ func FuzzClientCertChain(f *testing.F) {
 }
 
 func FuzzHeaderPEM(f *testing.F) {
-	text := strings.ReplaceAll(string(client.CertPEM()), "\n", " ")
-	for _, s := range []string{text, text + text, escape(string(client.CertPEM())), "(null)", "-----BEGIN CERTIFICATE-----", text[:100], "%2", strings.Repeat(text, 12)} {
+	file := string(pkitest.PEM(vector(f, "leaf.pem")))
+	text := strings.ReplaceAll(file, "\n", " ")
+	for _, s := range []string{text, text + text, escape(file), "(null)", "-----BEGIN CERTIFICATE-----", text[:100], "%2", strings.Repeat(text, 12)} {
 		f.Add(s, false)
 		f.Add(s, true)
 	}
@@ -120,7 +124,7 @@ func FuzzHeaderPEM(f *testing.F) {
 }
 
 func FuzzHeaderDER(f *testing.F) {
-	der := base64.StdEncoding.EncodeToString(client.Cert.Raw)
+	der := base64.StdEncoding.EncodeToString(vector(f, "leaf.pem").Raw)
 	for _, s := range []string{der, strings.TrimRight(der, "="), ":" + der + ":", `"` + der + `"`, "", "(null)", "aGk=", der[:50], der + "\n"} {
 		f.Add(s)
 	}
