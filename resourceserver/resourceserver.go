@@ -426,12 +426,13 @@ func (v *Verifier) authentic(ctx context.Context, d *decision.Decision, raw stri
 		c.Reason = decision.NoToken
 		return nil, fail(d, c, nil)
 	}
-	if len(raw) > v.cfg.MaxTokenBytes || !isToken(raw) {
+	if len(raw) > v.cfg.MaxTokenBytes {
 		c.Reason = decision.TokenMalformed
-		c.Expected = fmt.Sprintf("at most %d characters of b64token", v.cfg.MaxTokenBytes)
+		c.Expected = fmt.Sprintf("at most %d bytes", v.cfg.MaxTokenBytes)
+		c.Found = fmt.Sprint(len(raw))
 		return nil, fail(d, c, nil)
 	}
-	key := sha256.Sum256([]byte(raw))
+	key := hash(raw)
 	if i := v.introspector; i != nil && !(i.cfg.OpaqueOnly && looksLikeJWT(raw)) {
 		return v.introspected(ctx, d, raw, key)
 	}
@@ -503,6 +504,10 @@ func (v *Verifier) signed(ctx context.Context, d *decision.Decision, raw string,
 
 func (v *Verifier) introspected(ctx context.Context, d *decision.Decision, raw string, hash [sha256.Size]byte) (*Token, *Error) {
 	c := decision.Check{Name: decision.CheckToken, Rule: ruleInactive}
+	if !isToken(raw) {
+		c.Reason, c.Expected = decision.TokenMalformed, "a b64token"
+		return nil, fail(d, c, nil)
+	}
 	token, err := v.introspector.token(ctx, raw, hash)
 	if err != nil {
 		c.Reason, c.Found = decision.IssuerUnavailable, err.Error()
@@ -568,6 +573,16 @@ func scope(d *decision.Decision, token *Token, needed []string) *Error {
 		d.Pass(decision.CheckScope, ruleScope, "")
 	}
 	return nil
+}
+
+// hash returns the SHA-256 of a token; of one of the usual length without a copy on the
+// heap.
+func hash(raw string) [sha256.Size]byte {
+	var buf [1024]byte
+	if len(raw) > len(buf) {
+		return sha256.Sum256([]byte(raw))
+	}
+	return sha256.Sum256(buf[:copy(buf[:], raw)])
 }
 
 func isAccessTokenType(typ string) bool {
