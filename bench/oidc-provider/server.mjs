@@ -25,6 +25,7 @@ const provider = new Provider('https://as.test', {
     grant_types: ['client_credentials'],
     redirect_uris: [],
     response_types: [],
+    id_token_signed_response_alg: 'ES256',
     scope: 'read',
   }],
   clientAuthMethods: ['tls_client_auth'],
