@@ -13,6 +13,15 @@ const (
 	NoCertificate        Reason = "no_certificate"
 	NotEnough            Reason = "certificate_incomplete" // fingerprint or attributes where more is needed
 	SourceMalformed      Reason = "source_malformed"
+	SourceRepeated       Reason = "source_field_repeated"
+	SourceLookAlike      Reason = "source_field_lookalike"  // Client_Cert beside Client-Cert
+	SourceHopByHop       Reason = "source_field_hop_by_hop" // named in Connection
+	SourceTooLarge       Reason = "source_field_too_large"
+	SourceHalfDecoded    Reason = "source_field_half_decoded"
+	SourceTooFewHops     Reason = "source_too_few_hops"
+	SourceUnverified     Reason = "source_verification_missing"
+	SourceContradiction  Reason = "source_contradicts_itself"
+	SourceProxyOwn       Reason = "source_proxys_own_certificate"
 	SourceUntrusted      Reason = "source_untrusted_peer"
 	SourceForeignHeader  Reason = "source_foreign_header"
 	ListenerWithout      Reason = "listener_without_certificates"
