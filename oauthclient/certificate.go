@@ -206,8 +206,7 @@ func (c *Client) newTransport(cert *tls.Certificate) *http.Transport {
 		// not name the issuer, which for a self-signed certificate is every server.
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	}
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+	t := &http.Transport{
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
@@ -215,7 +214,12 @@ func (c *Client) newTransport(cert *tls.Certificate) *http.Transport {
 		IdleConnTimeout:        30 * time.Second,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
+		DialContext:            c.cfg.DialContext,
 	}
+	if t.DialContext == nil {
+		t.Proxy = http.ProxyFromEnvironment
+	}
+	return t
 }
 
 // retire closes what is idle now, and sees to it that what is busy does not stay idle.

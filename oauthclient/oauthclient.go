@@ -100,6 +100,9 @@ type Config struct {
 	// may call, beside those of Resources. It refuses others, also after a redirect.
 	ResourceHosts []string
 
+	// DialContext opens connections, without a proxy. If nil, they are opened as net/http
+	// does by default, with the proxy of the environment.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Timeout bounds a request to the issuer. If zero, 10 seconds.
 	Timeout time.Duration
 	// Logger is told of changed certificates and refused ones. If nil, slog.Default.

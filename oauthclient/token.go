@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -333,8 +334,20 @@ func certificateTrouble(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code == "invalid_client"
 	}
+	return alert(err) || brokenOff(err)
+}
+
+// alert reports whether the peer sent a TLS alert.
+func alert(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "remote error" // a TLS alert
+	return ok && op.Op == "remote error"
+}
+
+// brokenOff reports whether the peer closed the connection. A server with TLS 1.3 judges a
+// certificate when the client has begun to send already, so that its alert may be lost
+// behind the failure to write.
+func brokenOff(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // issuedTokens remembers which certificate a token belongs to, until it expires.

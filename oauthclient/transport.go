@@ -72,6 +72,16 @@ func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// idempotent reports whether a request may be sent again when nobody knows whether it
+// arrived (RFC 9110, Section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
 type attempt struct {
 	id    *identity
 	token *oauth2.Token
@@ -83,7 +93,8 @@ type attempt struct {
 func (c *Client) second(req *http.Request, resp *http.Response, err error, id *identity, tok *oauth2.Token) (attempt, io.ReadCloser) {
 	ctx := req.Context()
 	refused := err == nil && invalidToken(resp)
-	if !refused && !(err != nil && certificateTrouble(err)) || ctx.Err() != nil {
+	broken := err != nil && (alert(err) || brokenOff(err) && idempotent(req.Method))
+	if !refused && !broken || ctx.Err() != nil {
 		return attempt{}, nil
 	}
 	body := req.Body
