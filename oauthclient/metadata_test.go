@@ -73,7 +73,8 @@ func TestEndpoint(t *testing.T) {
 func TestMetadataRefused(t *testing.T) {
 	whole := func(aliases string) string { return strings.Replace(figure4, "{ALIASES}", aliases, 1) }
 	rows := []struct{ name, doc, issuer, ids string }{
-		{"alias by http", whole(`{"token_endpoint":"http://mtls.example.com/token"}`), conventional, "M-5-11 V-2-2"},
+		{"alias by http", whole(`{"token_endpoint":"http://mtls.example.com/token"}`), conventional, "M-5-11"},
+		{"alias of revocation by http", whole(`{"revocation_endpoint":"http://mtls.example.com/revo"}`), conventional, "M-5-11 V-2-2"},
 		{"relative alias", whole(`{"token_endpoint":"/token"}`), conventional, "M-5-11"},
 		{"alias without host", whole(`{"token_endpoint":"https:///token"}`), conventional, "M-5-11"},
 		{"alias is a number", whole(`{"token_endpoint":7}`), conventional, "M-5-11"},

@@ -277,6 +277,7 @@ func TestAttack23_OtherSpellingsOfTheThumbprint(t *testing.T) {
 
 // The certificate of RFC 8705, Appendix A, with its thumbprint and the typical mistakes.
 func TestAppendixA(t *testing.T) {
+	t.Attr("requirement", "M-3.1-2 M-3.1-7")
 	data, err := os.ReadFile("../testdata/rfc8705/appendix-a.json")
 	if err != nil {
 		t.Fatal(err)
@@ -458,7 +459,7 @@ func forwarded(leaf *pkitest.Leaf, names ...string) func(*http.Request) {
 }
 
 func TestHeaderWithoutTrust(t *testing.T) {
-	t.Attr("requirement", "M-3-8 M-1.2-1")
+	t.Attr("requirement", "M-3-8")
 	p := certs()
 	w := newWorld(t, nil)
 	token := w.is.token(t, cnf(p.l1))
@@ -512,24 +513,25 @@ func TestBehindProxy(t *testing.T) {
 	p := certs()
 	w := behindProxy(t)
 	token := w.is.token(t, cnf(p.l1))
-	proxy := client(p.l2, nil) // its own certificate is not the client's
+	proxy := client(p.s2, nil) // its own certificate is not the client's
 	t.Run("the field counts", func(t *testing.T) {
-		t.Attr("requirement", "M-6.5-1 H-2.4-8 H-2.4-9 H-2.4-11")
+		t.Attr("requirement", "H-2.4-8 H-2.4-9 H-2.4-11")
 		w.wantOK(t, w.do(proxy, "GET", "/", token, forwarded(p.l1, "Client-Cert")))
 		w.wantIT(t, w.do(proxy, "GET", "/", token, forwarded(p.l2, "Client-Cert")), decision.BindingMismatch)
 		w.wantIT(t, w.do(proxy, "GET", "/", token), decision.NoCertificate)
 	})
 	t.Run("the proxy's own certificate does not", func(t *testing.T) {
-		w.wantIT(t, w.do(proxy, "GET", "/", w.is.token(t, cnf(p.l2))), decision.NoCertificate)
+		w.wantIT(t, w.do(proxy, "GET", "/", w.is.token(t, cnf(p.s2))), decision.NoCertificate)
 	})
 	t.Run("malformed", func(t *testing.T) {
-		for _, change := range []func(*http.Request){
-			func(r *http.Request) { r.Header.Set("Client-Cert", "garbage") },
-			forwarded(p.l1, "Client-Cert", "Client-Cert"),
+		for want, change := range map[decision.Reason]func(*http.Request){
+			decision.SourceMalformed: func(r *http.Request) { r.Header.Set("Client-Cert", "garbage") },
+			decision.SourceRepeated:  forwarded(p.l1, "Client-Cert", "Client-Cert"),
+			decision.SourceProxyOwn:  forwarded(p.s2, "Client-Cert"),
 		} {
 			a := w.do(proxy, "GET", "/", token, change)
-			if a.status != 400 || !strings.Contains(a.challenge, `error="invalid_request"`) || w.reason() != decision.SourceMalformed {
-				t.Errorf("status %d, %s, reason %s; want 400 invalid_request", a.status, a.challenge, w.reason())
+			if a.status != 400 || !strings.Contains(a.challenge, `error="invalid_request"`) || w.reason() != want {
+				t.Errorf("status %d, %s, reason %s; want 400 invalid_request, %s", a.status, a.challenge, w.reason(), want)
 			}
 		}
 	})

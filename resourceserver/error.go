@@ -64,7 +64,9 @@ func wire(r decision.Reason) (status int, code, description string) {
 		return http.StatusBadRequest, codeInvalidRequest, "send the access token once, in the Authorization header"
 	case decision.RequestMalformed:
 		return http.StatusBadRequest, codeInvalidRequest, "the Authorization header is not valid"
-	case decision.SourceMalformed:
+	case decision.SourceMalformed, decision.SourceRepeated, decision.SourceLookAlike, decision.SourceHopByHop,
+		decision.SourceTooLarge, decision.SourceHalfDecoded, decision.SourceTooFewHops, decision.SourceUnverified,
+		decision.SourceContradiction, decision.SourceProxyOwn:
 		return http.StatusBadRequest, codeInvalidRequest, "the forwarded client certificate cannot be read"
 	case decision.IssuerUnavailable:
 		return http.StatusServiceUnavailable, "", "the access token cannot be checked at the moment"

@@ -152,6 +152,39 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
+// The token is not sent to an introspection endpoint that cannot prove its name.
+func TestIntrospectionServerCertificate(t *testing.T) {
+	t.Attr("requirement", "N-4-3")
+	p := certs()
+	var asked atomic.Int32
+	count := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"active":false}`)
+	})
+	own := func(leaf *pkitest.Leaf) *tls.Config {
+		return &tls.Config{ClientAuth: tls.RequestClientCert, Certificates: []tls.Certificate{leaf.TLS()}}
+	}
+	old := serverTLS(tls.RequestClientCert)
+	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	for name, conf := range map[string]*tls.Config{
+		"unknown CA":   own(pkitest.MustCA(pkitest.CAOptions{}).MustLeaf(pkitest.LeafOptions{Server: true})),
+		"another name": own(p.servers.MustLeaf(pkitest.LeafOptions{Server: true, DNS: []string{"other.test"}})),
+		"expired":      own(p.servers.MustLeaf(pkitest.LeafOptions{Server: true, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})),
+		"TLS 1.1":      old,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startTLS(t, count, conf)
+			w := newWorld(t, func(_ *issuer, cfg *resourceserver.Config) {
+				cfg.Introspection = &resourceserver.Introspection{ClientID: "rs", HTTPClient: client(p.l2, nil), Endpoint: s.URL + "/introspect"}
+			})
+			if a := w.get(p.l1, "tok"); a.status != 503 || w.reason() != decision.IssuerUnavailable || asked.Load() != 0 {
+				t.Errorf("status %d, reason %s, %d questions; want 503 and none", a.status, w.reason(), asked.Load())
+			}
+		})
+	}
+}
+
 func TestGivenKeys(t *testing.T) {
 	p := certs()
 	t.Run("by value", func(t *testing.T) {
