@@ -3,6 +3,8 @@ package certsource
 import (
 	"errors"
 	"net/http"
+
+	"github.com/certbound/certbound/decision"
 )
 
 // AttributeFieldsConfig holds the settings of an [AttributeFields]. The zero value is
@@ -33,7 +35,8 @@ type AttributeFieldsConfig struct {
 // token. A source of whole certificates is better in every respect.
 type AttributeFields struct {
 	fields
-	cfg AttributeFieldsConfig
+	cfg        AttributeFieldsConfig
+	attributes []string // those of names that hold one
 }
 
 // NewAttributeFields reports every wrong setting at once.
@@ -46,10 +49,14 @@ func NewAttributeFields(cfg AttributeFieldsConfig) (*AttributeFields, error) {
 		if *name != "" {
 			*name = http.CanonicalHeaderKey(*name)
 			s.names = append(s.names, *name)
+			if name != &s.cfg.SubjectDN {
+				s.lists = append(s.lists, *name) // a certificate has one subject
+			}
 		}
 	}
+	s.attributes = s.names
 	errs := []error{s.validate()}
-	if len(s.names) == 0 {
+	if len(s.attributes) == 0 {
 		errs = append(errs, errors.New("certsource: attributes: no header field is named"))
 	}
 	if cfg.Verification.By == "" {
@@ -71,11 +78,14 @@ func (s *AttributeFields) Certificate(r *http.Request) (*Presented, error) {
 	if why := s.hop.refuse(r); why != "" {
 		return s.stranger(r, why)
 	}
+	if err := s.clean(r); err != nil {
+		return nil, err
+	}
 	var size, count int
-	for _, name := range s.names {
+	for _, name := range s.attributes {
 		values := r.Header[name]
 		if len(values) > maxAttributeValues {
-			return nil, s.fault(name, "%d values, the limit is %d", len(values), maxAttributeValues)
+			return nil, s.because(decision.SourceTooLarge, name, "%d values, the limit is %d", len(values), maxAttributeValues)
 		}
 		for _, v := range values {
 			size += len(v)
@@ -89,9 +99,6 @@ func (s *AttributeFields) Certificate(r *http.Request) (*Presented, error) {
 	}
 	if count == 0 {
 		return nil, ErrNoCertificate
-	}
-	if n := len(r.Header[s.cfg.SubjectDN]); s.cfg.SubjectDN != "" && n > 1 {
-		return nil, s.fault(s.cfg.SubjectDN, "%d values; a certificate has one subject", n)
 	}
 	p := NewAttributes(s.source, Attributes{
 		SubjectDN: s.values(r, s.cfg.SubjectDN),

@@ -16,17 +16,21 @@ import (
 	"net/http"
 
 	"github.com/certbound/certbound"
+	"github.com/certbound/certbound/decision"
 )
 
 // ErrNoCertificate reports a request that came without a client certificate.
 var ErrNoCertificate = errors.New("certsource: no client certificate")
 
-// A ParseError reports a field of a trusted proxy that does not parse. It calls
-// for 400, not for treating the request as one without a certificate.
+// A ParseError reports a field of a trusted proxy that cannot be used: it does not
+// parse, stands twice, or says something else than the field beside it. It calls for
+// 400, not for treating the request as one without a certificate.
 type ParseError struct {
 	Source string // the source: "rfc9440"
 	Field  string // the header field: "Client-Cert"
 	Fault  string // what is wrong, without the value
+	// Reason says which kind of fault it is. If empty, [decision.SourceMalformed].
+	Reason decision.Reason
 }
 
 func (e *ParseError) Error() string {
@@ -61,7 +65,9 @@ type Source interface {
 type Description struct {
 	// Most is the most that the source ever returns.
 	Most Kind
-	// Fields are the header fields that it reads.
+	// Fields are the header fields that belong to it: those that it reads, the one
+	// with the certificate first, and those that its hop sends beside them and that
+	// nobody reads. Any other certificate field is foreign (see [Foreign]).
 	Fields []string
 	// VerifiedBy is what [Presented] says: who validates paths in our place.
 	VerifiedBy string

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/internal/memo"
 )
 
@@ -28,9 +30,12 @@ type fields struct {
 	verification Verification
 	others       Source
 	names        []string // the fields that are read, in canonical form, the main one first
+	lists        []string // those of names that may stand in several lines
+	beside       []string // what the hop sends beside them, for nobody here
 	most         Kind
 	maxCerts     int
 	maxBytes     int
+	own          spellings // of names
 
 	// seen remembers what a value was decoded to. A proxy sends the requests of
 	// many clients over few connections, so it is kept by value and not by
@@ -53,13 +58,21 @@ func (f *fields) validate() error {
 		if !isFieldName(name) {
 			errs = append(errs, fmt.Errorf("certsource: %s: %q is not the name of a header field", f.source, name))
 		}
+		if len(name) > maxFieldName {
+			errs = append(errs, fmt.Errorf("certsource: %s: the name %s… has more than %d characters", f.source, name[:16], maxFieldName))
+		}
 		if slices.Contains(f.names[:i], name) {
 			errs = append(errs, fmt.Errorf("certsource: %s: the field %s is named twice", f.source, name))
 		}
 	}
-	if v := f.verification.Field; v != "" && (!isFieldName(v) || slices.Contains(f.names, http.CanonicalHeaderKey(v))) {
-		errs = append(errs, fmt.Errorf("certsource: %s: verification field %q is not a header field of its own", f.source, v))
+	if v := f.verification.Field; v != "" {
+		name := http.CanonicalHeaderKey(v)
+		if !isFieldName(v) || slices.Contains(f.names, name) {
+			errs = append(errs, fmt.Errorf("certsource: %s: verification field %q is not a header field of its own", f.source, v))
+		}
+		f.names = append(f.names, name)
 	}
+	f.own = newSpellings(f.names)
 	f.maxCerts = cmp.Or(f.maxCerts, defaultMaxCertificates)
 	f.maxBytes = cmp.Or(f.maxBytes, defaultMaxBytes)
 	f.seen = memo.New[decoded](memoBytes)
@@ -71,40 +84,63 @@ func (f *fields) Name() string { return f.source }
 
 // Describe implements [Describer].
 func (f *fields) Describe() Description {
-	d := Description{Most: f.most, Fields: slices.Clone(f.names), VerifiedBy: f.verification.text()}
-	if f.verification.Field != "" {
-		d.Fields = append(d.Fields, http.CanonicalHeaderKey(f.verification.Field))
-	}
+	d := Description{Most: f.most, Fields: slices.Concat(f.names, f.beside), VerifiedBy: f.verification.text()}
 	if f.others != nil {
 		d.Most = max(d.Most, Describe(f.others).Most)
 	}
 	return d
 }
 
-// stranger judges a request whose peer is not the proxy.
+// stranger judges a request whose peer is not the proxy. A certificate field of any
+// hop, in any spelling, is an attack there.
 func (f *fields) stranger(r *http.Request, why string) (*Presented, error) {
 	if f.others != nil {
 		return f.others.Certificate(r)
 	}
-	for _, name := range f.names {
-		if _, ok := r.Header[name]; ok {
+	for name := range r.Header {
+		if _, ok := f.own.resemble(name); ok || isForeign(name) {
 			return nil, &UntrustedPeerError{Source: f.source, Field: name, Peer: Peer(r.Context()), Why: why}
 		}
 	}
 	return nil, ErrNoCertificate
 }
 
+// clean refuses a request of the proxy in which a field of ours stands twice or in
+// another spelling, or is named in Connection (RFC 9110, Section 7.6.1). All of that can
+// only come from a client past a proxy that does not remove it.
+func (f *fields) clean(r *http.Request) error {
+	for name, values := range r.Header {
+		ours, ok := f.own.resemble(name)
+		switch {
+		case !ok:
+		case ours != name:
+			return f.because(decision.SourceLookAlike, name, "looks like %s; a server behind us, or in front, may take it for that", ours)
+		case len(values) > 1 && !slices.Contains(f.lists, name):
+			return f.because(decision.SourceRepeated, name, "%d values", len(values))
+		}
+	}
+	for _, line := range r.Header["Connection"] {
+		for option := range strings.SplitSeq(line, ",") {
+			if ours, ok := f.own.resemble(strings.Trim(option, " \t")); ok {
+				return f.because(decision.SourceHopByHop, ours, "named in Connection")
+			}
+		}
+	}
+	return nil
+}
+
 // recall returns what the value was decoded to before.
-func (f *fields) recall(r *http.Request, value string, chain []string) (*Presented, bool) {
+func (f *fields) recall(r *http.Request, value string, chain []string, verified bool) (*Presented, bool, error) {
 	d, ok := f.seen.Get(value)
 	if !ok || !slices.Equal(d.chain, chain) {
-		return nil, false
+		return nil, false, nil
 	}
-	return f.choose(r, d), true
+	p, err := f.choose(r, d, verified)
+	return p, true, err
 }
 
 // keep makes a Presented of what was decoded, and remembers it.
-func (f *fields) keep(r *http.Request, value string, chain []string, p *Presented) *Presented {
+func (f *fields) keep(r *http.Request, value string, chain []string, p *Presented, verified bool) (*Presented, error) {
 	d := decoded{chain: chain, presented: p, unverified: p}
 	if who := f.verification.text(); who != "" {
 		verified := *p
@@ -116,14 +152,24 @@ func (f *fields) keep(r *http.Request, value string, chain []string, p *Presente
 		cost += len(line) + parsedSize
 	}
 	f.seen.Put(value, d, cost)
-	return f.choose(r, d)
+	return f.choose(r, d, verified)
 }
 
-func (f *fields) choose(r *http.Request, d decoded) *Presented {
-	if f.verification.verified(r) {
-		return d.presented
+func (f *fields) choose(r *http.Request, d decoded, verified bool) (*Presented, error) {
+	p := d.unverified
+	if verified {
+		p = d.presented
 	}
-	return d.unverified
+	// A gateway that shows its own certificate in place of its client's would make
+	// all its clients one.
+	if own, err := (TLS{}).Certificate(r); err == nil && own.thumbprint == p.thumbprint {
+		return nil, f.because(decision.SourceProxyOwn, f.names[0], "the certificate that the proxy itself has used on this connection")
+	}
+	return p, nil
+}
+
+func (f *fields) because(reason decision.Reason, field, format string, args ...any) *ParseError {
+	return &ParseError{Source: f.source, Field: field, Fault: fmt.Sprintf(format, args...), Reason: reason}
 }
 
 func (f *fields) fault(field, format string, args ...any) *ParseError {
@@ -133,13 +179,41 @@ func (f *fields) fault(field, format string, args ...any) *ParseError {
 // size refuses values that are larger than the limit.
 func (f *fields) size(field string, n int) *ParseError {
 	if n > f.maxBytes {
-		return f.fault(field, "%d bytes, the limit is %d; let the client send only its certificate and the intermediates, or raise the limit", n, f.maxBytes)
+		return f.because(decision.SourceTooLarge, field, "%d bytes, the limit is %d; let the client send only its certificate and the intermediates, or raise the limit", n, f.maxBytes)
 	}
 	return nil
 }
 
 func (f *fields) tooMany(field string) *ParseError {
-	return f.fault(field, "more than %d certificates with the client's own; let the client send only its certificate and the intermediates, or raise the limit", f.maxCerts)
+	return f.because(decision.SourceTooLarge, field, "more than %d certificates with the client's own; let the client send only its certificate and the intermediates, or raise the limit", f.maxCerts)
+}
+
+// decode reads a certificate field and the lines of a chain field.
+func (f *fields) decode(field, value string, form form, chainField string, lines []string, list listForm) (*Presented, error) {
+	size := len(value)
+	for _, line := range lines {
+		size += len(line)
+	}
+	largest := field
+	if len(lines) > 0 {
+		largest = chainField
+	}
+	if err := f.size(largest, size); err != nil {
+		return nil, err
+	}
+	ders, err := form(f, field, value)
+	if err != nil {
+		return nil, err
+	}
+	rest := ders[1:]
+	if len(lines) > 0 {
+		more, err := list(f, chainField, lines)
+		if err != nil {
+			return nil, err
+		}
+		rest = append(rest, more...)
+	}
+	return f.present(field, ders[0], cmp.Or(chainField, field), rest)
 }
 
 // certificate parses one certificate of which nothing may be left over.
@@ -167,6 +241,9 @@ func (f *fields) present(field string, leaf []byte, chainField string, chain [][
 		if !c.Equal(cert) && !slices.ContainsFunc(rest, c.Equal) {
 			rest = append(rest, c)
 		}
+	}
+	if len(rest) >= f.maxCerts {
+		return nil, f.tooMany(chainField)
 	}
 	return NewPresented(f.source, cert, rest), nil
 }

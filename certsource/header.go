@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-
-	"github.com/certbound/certbound/internal/sfv"
 )
 
 // A HeaderFormat is the form of a certificate in a header field. It is chosen by name
@@ -85,130 +83,60 @@ func (s *HeaderField) Certificate(r *http.Request) (*Presented, error) {
 	if why := s.hop.refuse(r); why != "" {
 		return s.stranger(r, why)
 	}
+	if err := s.clean(r); err != nil {
+		return nil, err
+	}
 	field := s.names[0]
 	values := r.Header[field]
-	if len(values) > 1 {
-		return nil, s.fault(field, "more than one value")
-	}
 	if len(values) == 0 || values[0] == "" || values[0] == "(null)" {
 		return nil, ErrNoCertificate
 	}
-	if p, ok := s.recall(r, values[0], nil); ok {
-		return p, nil
+	verified := s.verification.verified(r)
+	if p, ok, err := s.recall(r, values[0], nil, verified); ok {
+		return p, err
 	}
 	p, err := s.parse(field, values[0])
 	if err != nil {
 		return nil, err
 	}
-	return s.keep(r, values[0], nil, p), nil
+	return s.keep(r, values[0], nil, p, verified)
 }
 
 func (s *HeaderField) parse(field, value string) (*Presented, error) {
+	switch s.format {
+	case FormatDER:
+		return s.decode(field, value, formDER, "", nil, nil)
+	case FormatPEM:
+		return s.decode(field, value, formFoldedPEM, "", nil, nil)
+	case FormatEscapedPEM:
+		return s.decode(field, value, formEscapedPEM, "", nil, nil)
+	}
 	if err := s.size(field, len(value)); err != nil {
 		return nil, err
 	}
-	switch s.format {
-	case FormatDER:
-		if value[0] == '"' {
-			return nil, s.fault(field, "base64 in quotes; let the proxy send it without them (HAProxy: %%[…] without +Q)")
-		}
-		der, err := sfv.Base64(value)
-		if err != nil {
-			return nil, s.fault(field, "%s", faultOf(err))
-		}
-		return s.present(field, der, field, nil)
-	case FormatSHA256:
-		text := value
-		if len(text) == 3*sha256.Size-1 {
-			for i := 2; i < len(text); i += 3 {
-				if text[i] != ':' {
-					return nil, s.fault(field, "not a SHA-256 fingerprint")
-				}
-			}
-			text = strings.ReplaceAll(text, ":", "")
-		}
-		var sum [sha256.Size]byte
-		if len(text) != 2*sha256.Size {
-			return nil, s.fault(field, "%d characters; a SHA-256 fingerprint has 64 hexadecimal digits", len(value))
-		}
-		if _, err := hex.Decode(sum[:], []byte(text)); err != nil {
-			return nil, s.fault(field, "a character that is not hexadecimal")
-		}
-		return NewFingerprint(s.source, sum), nil
-	case FormatEscapedPEM:
-		text, ok := unescape(value)
-		if !ok {
-			return nil, s.fault(field, "a percent sign without two hexadecimal digits")
-		}
-		value = text
-	}
-	ders, err := s.pem(field, value)
+	sum, err := s.sha256(field, value)
 	if err != nil {
 		return nil, err
 	}
-	return s.present(field, ders[0], field, ders[1:])
+	return NewFingerprint(s.source, sum), nil
 }
 
-// unescape decodes percent-encoding and nothing else: form decoding would turn the
-// plus signs of base64 into spaces.
-func unescape(s string) (string, bool) {
-	if strings.IndexByte(s, '%') < 0 {
-		return s, true
-	}
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			out = append(out, s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return "", false
-		}
-		var b [1]byte
-		if _, err := hex.Decode(b[:], []byte(s[i+1:i+3])); err != nil {
-			return "", false
-		}
-		out = append(out, b[0])
-		i += 2
-	}
-	return string(out), true
-}
-
-const (
-	pemBegin = "-----BEGIN CERTIFICATE-----"
-	pemEnd   = "-----END CERTIFICATE-----"
-)
-
-// pem splits PEM text whose line ends may have become any white space. At least one
-// certificate is returned, or an error.
-func (s *HeaderField) pem(field, text string) ([][]byte, error) {
-	var ders [][]byte
-	for text = trimSpace(text); text != "" || ders == nil; text = trimSpace(text) {
-		body, ok := strings.CutPrefix(text, pemBegin)
-		if !ok {
-			return nil, s.fault(field, "not PEM: no %s", strings.Trim(pemBegin, "-"))
-		}
-		body, text, ok = strings.Cut(body, pemEnd)
-		if !ok {
-			return nil, s.fault(field, "not PEM: no %s; the value may have been cut at a line end", strings.Trim(pemEnd, "-"))
-		}
-		if len(ders) == s.maxCerts {
-			return nil, s.tooMany(field)
-		}
-		der, err := sfv.Base64(strings.Map(func(r rune) rune {
-			if isSpace(r) {
-				return -1
+// sha256 reads a SHA-256 in hexadecimal, with colons or without.
+func (f *fields) sha256(field, value string) (sum [sha256.Size]byte, err error) {
+	text := value
+	if len(text) == 3*sha256.Size-1 {
+		for i := 2; i < len(text); i += 3 {
+			if text[i] != ':' {
+				return sum, f.fault(field, "not a SHA-256 fingerprint")
 			}
-			return r
-		}, body))
-		if err != nil {
-			return nil, s.fault(field, "not PEM: %s", faultOf(err))
 		}
-		ders = append(ders, der)
+		text = strings.ReplaceAll(text, ":", "")
 	}
-	return ders, nil
+	if len(text) != 2*sha256.Size {
+		return sum, f.fault(field, "%d characters; a SHA-256 fingerprint has 64 hexadecimal digits", len(value))
+	}
+	if _, err := hex.Decode(sum[:], []byte(text)); err != nil {
+		return [sha256.Size]byte{}, f.fault(field, "a character that is not hexadecimal")
+	}
+	return sum, nil
 }
-
-func isSpace(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }
-
-func trimSpace(s string) string { return strings.TrimFunc(s, isSpace) }

@@ -1,6 +1,7 @@
 package certsource
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/certbound/certbound/decision"
@@ -15,7 +16,7 @@ func Check(err error) decision.Check {
 		return c
 	}
 	if e, ok := errors.AsType[*ParseError](err); ok {
-		c.Reason = decision.SourceMalformed
+		c.Reason = cmp.Or(e.Reason, decision.SourceMalformed)
 		c.Found = e.Field + ": " + e.Fault
 		return c
 	}

@@ -42,6 +42,7 @@ func NewRFC9440(cfg RFC9440Config) (*RFC9440, error) {
 	s := &RFC9440{fields{
 		source: "rfc9440", hop: cfg.Hop, verification: cfg.Verification, others: cfg.Others,
 		names:    []string{fieldClientCert, fieldClientCertChain},
+		lists:    []string{fieldClientCertChain},
 		most:     KindCertificate,
 		maxCerts: cfg.MaxCertificates, maxBytes: cfg.MaxBytes,
 	}}
@@ -56,49 +57,25 @@ func (s *RFC9440) Certificate(r *http.Request) (*Presented, error) {
 	if why := s.hop.refuse(r); why != "" {
 		return s.stranger(r, why)
 	}
+	if err := s.clean(r); err != nil {
+		return nil, err
+	}
 	leaves, chain := r.Header[fieldClientCert], r.Header[fieldClientCertChain]
 	switch {
 	case len(leaves) == 0 && len(chain) == 0:
 		return nil, ErrNoCertificate
 	case len(leaves) == 0:
 		return nil, s.fault(fieldClientCertChain, "without %s", fieldClientCert)
-	case len(leaves) > 1:
-		return nil, s.fault(fieldClientCert, "more than one value")
 	}
-	if p, ok := s.recall(r, leaves[0], chain); ok {
-		return p, nil
+	verified := s.verification.verified(r)
+	if p, ok, err := s.recall(r, leaves[0], chain, verified); ok {
+		return p, err
 	}
-	p, err := s.parse(leaves[0], chain)
+	p, err := s.decode(fieldClientCert, leaves[0], formItem, fieldClientCertChain, chain, listItems)
 	if err != nil {
 		return nil, err
 	}
-	return s.keep(r, leaves[0], chain, p), nil
-}
-
-func (s *RFC9440) parse(value string, lines []string) (*Presented, error) {
-	size := len(value)
-	for _, line := range lines {
-		size += len(line)
-	}
-	field := fieldClientCert
-	if len(lines) > 0 {
-		field = fieldClientCertChain
-	}
-	chain, err := sfv.ByteSequences(lines, s.maxCerts-1)
-	if errors.Is(err, sfv.ErrTooMany) {
-		return nil, s.tooMany(fieldClientCertChain)
-	}
-	if err := s.size(field, size); err != nil {
-		return nil, err
-	}
-	if err != nil {
-		return nil, s.fault(fieldClientCertChain, "%s", faultOf(err))
-	}
-	leaf, err := sfv.ByteSequence(value)
-	if err != nil {
-		return nil, s.fault(fieldClientCert, "%s", faultOf(err))
-	}
-	return s.present(fieldClientCert, leaf, fieldClientCertChain, chain)
+	return s.keep(r, leaves[0], chain, p, verified)
 }
 
 func faultOf(err error) string {

@@ -362,7 +362,7 @@ func TestAttackForgedHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := request(t, proxy, "Client-Cert", item(client.Cert), "client-cert", item(other.Cert))
-		if p, err := src.Certificate(r); p != nil || reason(err) != decision.SourceMalformed {
+		if p, err := src.Certificate(r); p != nil || reason(err) != decision.SourceRepeated {
 			t.Errorf("%v (%v)", p.Thumbprint(), err)
 		}
 	})
@@ -379,7 +379,7 @@ func TestAttackAnotherSourceIsTried(t *testing.T) {
 		"X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X_forwarded_tls_client_cert", "X-Amzn-Mtls-Clientcert",
 		"X-Amzn-Mtls-Clientcert-Leaf", "Cloudfront-Viewer-Cert-Pem", "X-Arr-Clientcert", "Cf-Client-Cert-Der-Base64", "Cf-Client-Cert-Sha256",
 		"X-Ssl-Client-Verify", "X-Ssl-Client-Der", "Ssl-Client-Subject-Dn", "Ssl-Client-Verify", "Client-To-Edge", "Client-Certificate",
-		"Client_cert", "X-Ssl-Client-Dn", "X-Client-Cert-Chain",
+		"X-Ssl-Client-Dn", "X-Client-Cert-Chain",
 	}
 	rfc9440, err := certsource.NewRFC9440(certsource.RFC9440Config{Hop: byAddress})
 	if err != nil {
@@ -437,7 +437,7 @@ func TestRFC9440(t *testing.T) {
 		{name: "empty sequence", header: []string{"Client-Cert", "::"}, wantErr: decision.SourceMalformed},
 		{name: "chain alone", header: []string{"Client-Cert-Chain", chain}, wantErr: decision.SourceMalformed},
 		{name: "two values", header: []string{"Client-Cert", leaf + ", " + leaf}, wantErr: decision.SourceMalformed},
-		{name: "two equal lines", header: []string{"Client-Cert", leaf, "Client-Cert", leaf}, wantErr: decision.SourceMalformed},
+		{name: "two equal lines", header: []string{"Client-Cert", leaf, "Client-Cert", leaf}, wantErr: decision.SourceRepeated},
 		{name: "not a certificate", header: []string{"Client-Cert", ":aGk=:"}, wantErr: decision.SourceMalformed},
 		{name: "trailing octets", header: []string{"Client-Cert", ":" + base64.StdEncoding.EncodeToString(append(slices.Clone(client.Cert.Raw), 0)) + ":"}, wantErr: decision.SourceMalformed},
 		{name: "bad chain", header: []string{"Client-Cert", leaf, "Client-Cert-Chain", chain + ", x"}, wantErr: decision.SourceMalformed},
@@ -511,11 +511,11 @@ func TestRFC9440Limits(t *testing.T) {
 		chain := strings.TrimSuffix(strings.Repeat(item(middle.Cert)+", ", n), ", ")
 		_, err := src.Certificate(request(t, proxy, "Client-Cert", leaf, "Client-Cert-Chain", chain))
 		e, ok := errors.AsType[*certsource.ParseError](err)
-		if ok != (n > 9) || ok && (e.Field != "Client-Cert-Chain" || !strings.Contains(e.Fault, "10 certificates")) {
+		if ok != (n > 9) || ok && (e.Field != "Client-Cert-Chain" || e.Reason != decision.SourceTooLarge) {
 			t.Errorf("%d certificates: %v", n+1, err)
 		}
 	}
-	if _, err := src.Certificate(request(t, proxy, "Client-Cert", ":"+strings.Repeat("A", 70_000)+":")); reason(err) != decision.SourceMalformed {
+	if _, err := src.Certificate(request(t, proxy, "Client-Cert", ":"+strings.Repeat("A", 70_000)+":")); reason(err) != decision.SourceTooLarge {
 		t.Errorf("70 kB: %v", err)
 	}
 	cfg.MaxCertificates, cfg.MaxBytes = 200, 1<<20
@@ -591,7 +591,6 @@ func TestVerification(t *testing.T) {
 		{"not said for this request", perRequest, nil, ""},
 		{"failed", perRequest, []string{"X-Verify", "FAILED:self signed certificate"}, ""},
 		{"another spelling", perRequest, []string{"X-Verify", "success"}, ""},
-		{"said twice", perRequest, []string{"X-Verify", "SUCCESS", "X-Verify", "FAILED"}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -636,12 +635,12 @@ func TestHeaderField(t *testing.T) {
 		{"DER without padding", certsource.FormatDER, []string{strings.TrimRight(der, "=")}, certsource.KindCertificate, 0, ""},
 		{"DER, no value", certsource.FormatDER, nil, 0, 0, decision.NoCertificate},
 		{"DER, empty", certsource.FormatDER, []string{""}, 0, 0, decision.NoCertificate},
-		{"DER twice", certsource.FormatDER, []string{der, der}, 0, 0, decision.SourceMalformed},
-		{"DER and empty", certsource.FormatDER, []string{der, ""}, 0, 0, decision.SourceMalformed},
+		{"DER twice", certsource.FormatDER, []string{der, der}, 0, 0, decision.SourceRepeated},
+		{"DER and empty", certsource.FormatDER, []string{der, ""}, 0, 0, decision.SourceRepeated},
 		{"DER in quotes", certsource.FormatDER, []string{`"` + der + `"`}, 0, 0, decision.SourceMalformed},
 		{"DER in colons", certsource.FormatDER, []string{":" + der + ":"}, 0, 0, decision.SourceMalformed},
 		{"DER, URL-safe", certsource.FormatDER, []string{base64.URLEncoding.EncodeToString(append(client.Cert.Raw, 0xfb, 0xff))}, 0, 0, decision.SourceMalformed},
-		{"DER after form decoding", certsource.FormatDER, []string{strings.ReplaceAll(der, string(der[9]), " ")}, 0, 0, decision.SourceMalformed},
+		{"DER after form decoding", certsource.FormatDER, []string{strings.ReplaceAll(der, string(der[9]), " ")}, 0, 0, decision.SourceHalfDecoded},
 		{"PEM where DER is set", certsource.FormatDER, []string{apache}, 0, 0, decision.SourceMalformed},
 		{"escaped PEM where DER is set", certsource.FormatDER, []string{nginx}, 0, 0, decision.SourceMalformed},
 		{"two DER", certsource.FormatDER, []string{der + "," + der}, 0, 0, decision.SourceMalformed},
@@ -657,8 +656,8 @@ func TestHeaderField(t *testing.T) {
 		{"PEM and more", certsource.FormatPEM, []string{apache + " more"}, 0, 0, decision.SourceMalformed},
 		{"PEM of a key", certsource.FormatPEM, []string{strings.ReplaceAll(apache, "CERTIFICATE", "PUBLIC KEY")}, 0, 0, decision.SourceMalformed},
 		{"DER where PEM is set", certsource.FormatPEM, []string{der}, 0, 0, decision.SourceMalformed},
-		{"escaped where PEM is set", certsource.FormatPEM, []string{nginx}, 0, 0, decision.SourceMalformed},
-		{"PEM, too many", certsource.FormatPEM, []string{strings.Repeat(apache+" ", 11)}, 0, 0, decision.SourceMalformed},
+		{"escaped where PEM is set", certsource.FormatPEM, []string{nginx}, 0, 0, decision.SourceHalfDecoded},
+		{"PEM, too many", certsource.FormatPEM, []string{strings.Repeat(apache+" ", 11)}, 0, 0, decision.SourceTooLarge},
 
 		{"escaped PEM", certsource.FormatEscapedPEM, []string{nginx}, certsource.KindCertificate, 0, ""},
 		{"escaped PEM, plus and slash as they are", certsource.FormatEscapedPEM, []string{strings.NewReplacer("%2B", "+", "%2F", "/", "%3D", "=").Replace(nginx)}, certsource.KindCertificate, 0, ""},
@@ -666,7 +665,7 @@ func TestHeaderField(t *testing.T) {
 		{"escaped PEM with chain", certsource.FormatEscapedPEM, []string{both}, certsource.KindCertificate, 1, ""},
 		{"escaped PEM, cut escape", certsource.FormatEscapedPEM, []string{nginx + "%2"}, 0, 0, decision.SourceMalformed},
 		{"escaped PEM, wrong escape", certsource.FormatEscapedPEM, []string{nginx + "%zz"}, 0, 0, decision.SourceMalformed},
-		{"escaped twice", certsource.FormatEscapedPEM, []string{escape(nginx)}, 0, 0, decision.SourceMalformed},
+		{"escaped twice", certsource.FormatEscapedPEM, []string{escape(nginx)}, 0, 0, decision.SourceHalfDecoded},
 
 		{"fingerprint", certsource.FormatSHA256, []string{fingerprint}, certsource.KindFingerprint, 0, ""},
 		{"fingerprint with colons", certsource.FormatSHA256, []string{colons}, certsource.KindFingerprint, 0, ""},
@@ -782,9 +781,9 @@ func TestAttributeFields(t *testing.T) {
 		{name: "not said to be verified", header: []string{"SSL_CLIENT_DN", dn}},
 		{name: "nothing", wantErr: decision.NoCertificate},
 		{name: "empty", header: []string{"SSL_CLIENT_DN", "", "SSL_CLIENT_VERIFY", "NONE"}, wantErr: decision.NoCertificate},
-		{name: "two subjects", header: []string{"SSL_CLIENT_DN", dn, "SSL_CLIENT_DN", "/CN=admin", "SSL_CLIENT_VERIFY", "SUCCESS"}, wantErr: decision.SourceMalformed},
-		{name: "too many values", header: many, wantErr: decision.SourceMalformed},
-		{name: "too large", header: []string{"SSL_CLIENT_DNS", strings.Repeat("a", 65<<10)}, wantErr: decision.SourceMalformed},
+		{name: "two subjects", header: []string{"SSL_CLIENT_DN", dn, "SSL_CLIENT_DN", "/CN=admin", "SSL_CLIENT_VERIFY", "SUCCESS"}, wantErr: decision.SourceRepeated},
+		{name: "too many values", header: many, wantErr: decision.SourceTooLarge},
+		{name: "too large", header: []string{"SSL_CLIENT_DNS", strings.Repeat("a", 65<<10)}, wantErr: decision.SourceTooLarge},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
