@@ -81,7 +81,7 @@ func basePath(base string) string {
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSuffix(u.EscapedPath(), "/")
+	return strings.TrimSuffix(u.Path, "/")
 }
 
 // Values of header fields, shared by all answers.
@@ -166,12 +166,8 @@ func (x *exchange) read() *refusal {
 	if errors.Is(err, certsource.ErrNoCertificate) {
 		return nil
 	}
-	c := decision.Check{Name: decision.CheckSource, Rule: "RFC 9440, Section 2", Reason: decision.HookFailed, Found: err.Error()}
-	if _, ok := errors.AsType[*certsource.ParseError](err); ok {
-		c.Reason = decision.SourceMalformed
-	} else if u, ok := errors.AsType[*certsource.UntrustedPeerError](err); ok {
-		c.Reason, c.Expected, c.Found = decision.SourceUntrusted, "a trusted proxy", u.Peer+" with "+u.Field
-	} else if errors.Is(err, errHookPEM) {
+	c := certsource.Check(err)
+	if errors.Is(err, errHookPEM) {
 		c.Reason = decision.CertificateUnparsed
 	}
 	return x.fail(refuseCertificateField, c)

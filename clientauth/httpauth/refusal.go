@@ -31,7 +31,9 @@ type Refusal struct {
 func newRefusal(m *Middleware, next http.Handler, d *decision.Decision) *Refusal {
 	f := &Refusal{Decision: d, middleware: m, next: next}
 	switch d.Reason() {
-	case decision.SourceMalformed, decision.SourceUntrusted,
+	case decision.SourceMalformed, decision.SourceRepeated, decision.SourceLookAlike, decision.SourceHopByHop,
+		decision.SourceTooLarge, decision.SourceHalfDecoded, decision.SourceTooFewHops, decision.SourceUnverified,
+		decision.SourceContradiction, decision.SourceProxyOwn, decision.SourceUntrusted,
 		decision.ClientIDMisplaced, decision.ParameterRepeated, decision.RequestMalformed, decision.SeveralMethods:
 		f.Status, f.Code, f.Description = http.StatusBadRequest, "invalid_request", "the request is malformed"
 	case decision.RequestTooLarge:
