@@ -20,7 +20,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -78,6 +80,8 @@ func main() {
 type subject struct {
 	name string
 	// command returns how to start it; it may install or build something first.
+	// The process writes a line of [material.Ready], unless TOKEN_URL stands in its
+	// environment; then it is ready as soon as it accepts connections there.
 	command func(ctx context.Context, b *builder) (*exec.Cmd, error)
 	// newConns is how many connections a round makes; node is slow.
 	requests, newConns int
@@ -140,6 +144,7 @@ func run(ctx context.Context, out io.Writer) (missed int, err error) {
 func subjects() []*subject {
 	return []*subject{
 		{name: "floor", command: goCommand(".", "./floor"), requests: 2000, newConns: 400},
+		{name: "certbound", command: certboundCommand, requests: 2000, newConns: 400},
 		{name: "embedded", command: goCommand("embedded", "."), requests: 2000, newConns: 400},
 		{name: "fosite", command: goCommand("fosite", "."), requests: 2000, newConns: 400},
 		{name: "oidc-provider", command: nodeCommand, requests: 1000, newConns: 200},
@@ -208,6 +213,53 @@ func goCommand(folder, pkg string) func(context.Context, *builder) (*exec.Cmd, e
 		}
 		return exec.CommandContext(ctx, path, "-dir", b.dir), nil
 	}
+}
+
+// certboundCommand is the binary that people install, with a configuration as they
+// write one; messages are JSON, since stderr is a file.
+func certboundCommand(ctx context.Context, b *builder) (*exec.Cmd, error) {
+	path, err := b.build(ctx, "../server", "./cmd/certbound")
+	if err != nil {
+		return nil, err
+	}
+	public, err1 := freePort()
+	mtls, err2 := freePort()
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, "certbound.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `issuer: https://%[1]s
+listen:
+  public: {address: "%[1]s", certificate: %[3]s, key: %[4]s}
+  mtls: {address: "%[2]s", url: https://%[2]s}
+  admin: {address: ""}
+store: {sqlite: certbound.db}
+trust:
+  sets:
+    - {name: clients, anchors: [%[5]s]}
+tokens:
+  scopes: [%[6]s]
+  resources: [%[7]s]
+clients:
+  - client_id: %[8]s
+    token_endpoint_auth_method: tls_client_auth
+    tls_client_auth_subject_dn: %[9]s
+    scope: %[6]s
+`, public, mtls, material.ServerFile, material.ServerKeyFile, material.CAFile, material.Scope, material.Resource,
+		material.ClientID, material.SubjectDN), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, "serve", "--config", file)
+	cmd.Env = append(os.Environ(), "TOKEN_URL=https://"+mtls+"/token")
+	return cmd, nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // nodeCommand installs node oidc-provider with npm, once for each version.
@@ -308,7 +360,7 @@ func (s *subject) start(ctx context.Context, b *builder) error {
 		return err
 	}
 	s.process = cmd
-	ready, err := material.ReadReady(bufio.NewReader(stdout))
+	ready, err := whenReady(ctx, cmd, stdout)
 	if err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("did not start: %w\n%s", err, text)
@@ -350,6 +402,31 @@ func (s *subject) start(ctx context.Context, b *builder) error {
 		return fmt.Errorf("gave a token to another certificate: %s", body)
 	}
 	return nil
+}
+
+func whenReady(ctx context.Context, cmd *exec.Cmd, stdout io.Reader) (material.Ready, error) {
+	for _, v := range cmd.Env {
+		address, ok := strings.CutPrefix(v, "TOKEN_URL=")
+		if !ok {
+			continue
+		}
+		u, err := url.Parse(address)
+		if err != nil {
+			return material.Ready{}, err
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			conn, err := net.Dial("tcp", u.Host)
+			if err == nil {
+				return material.Ready{TokenURL: address}, conn.Close()
+			}
+			// A process that has ended is a zombie until it is waited for.
+			if stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid)); strings.Contains(string(stat), ") Z ") ||
+				ctx.Err() != nil || time.Now().After(deadline) {
+				return material.Ready{}, err
+			}
+		}
+	}
+	return material.ReadReady(bufio.NewReader(stdout))
 }
 
 func checkToken(body []byte, thumbprint string) error {
