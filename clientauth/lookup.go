@@ -34,19 +34,28 @@ func SubjectDNs(anchorSet string, lookup func(ctx context.Context, clientID stri
 // value of a client's one subject value, or the empty kind for a client that it does
 // not know.
 func SubjectValues(anchorSet string, lookup func(ctx context.Context, clientID string) (subject.Kind, string, error)) SubjectLookup {
-	parsed := memo.New[subject.Expected](1 << 20) // parsing a DN takes longer than all the rest
+	// Parsing a DN takes longer than all the rest.
+	parsed := make(map[subject.Kind]*memo.Memo[subject.Expected])
+	for _, kind := range subject.Kinds() {
+		parsed[kind] = memo.New[subject.Expected](1 << 20)
+	}
 	return func(ctx context.Context, clientID string) (PKI, bool, error) {
 		kind, value, err := lookup(ctx, clientID)
 		if err != nil || kind == "" {
 			return PKI{}, false, err
 		}
-		key := string(kind) + "\x00" + value
-		expected, ok := parsed.Get(key)
-		if !ok {
-			if expected, err = subject.New(kind, value); err != nil {
-				return PKI{}, false, fmt.Errorf("clientauth: look-up: %w", err)
+		known, ok := parsed[kind]
+		if ok {
+			if expected, ok := known.Get(value); ok {
+				return PKI{Expected: expected, AnchorSet: anchorSet}, true, nil
 			}
-			parsed.Put(key, expected, 4*len(key))
+		}
+		expected, err := subject.New(kind, value)
+		if err != nil {
+			return PKI{}, false, fmt.Errorf("clientauth: look-up: %w", err)
+		}
+		if ok {
+			known.Put(value, expected, 256+4*len(value))
 		}
 		return PKI{Expected: expected, AnchorSet: anchorSet}, true, nil
 	}

@@ -57,9 +57,10 @@ func (f *form) read(w http.ResponseWriter, r *http.Request, limit int64) decisio
 		}
 	}
 
-	var ids []string
+	var id string
+	var count int
 	if r.PostForm != nil { // a handler before us has read the body
-		ids = r.PostForm["client_id"]
+		id, count = r.PostForm.Get("client_id"), len(r.PostForm["client_id"])
 		for _, name := range credentials {
 			if r.PostForm.Has(name) {
 				f.other = name
@@ -70,25 +71,25 @@ func (f *form) read(w http.ResponseWriter, r *http.Request, limit int64) decisio
 		if c.Name != "" {
 			return c
 		}
-		f.body = rewound{bytes.NewReader(body), r.Body}
+		f.body = &rewound{*bytes.NewReader(body), r.Body}
 		var fault string
-		if ids, f.other, fault = scan(string(body)); fault != "" {
+		if id, count, f.other, fault = scan(string(body)); fault != "" {
 			c := fail(decision.RequestMalformed, fault)
 			c.Expected = "a form that can be read in one way only"
 			return c
 		}
 	}
 	switch {
-	case len(ids) > 1:
+	case count > 1:
 		return fail(decision.ParameterRepeated, "client_id more than once")
-	case len(ids) == 0 || ids[0] == "":
+	case id == "":
 		return fail(decision.NoClientID, "a form without client_id")
-	case !isClientID(ids[0]):
+	case !isClientID(id):
 		c := fail(decision.UnknownClient, "a value with other characters, or too long")
 		c.Expected = fmt.Sprintf("a client_id of at most %d printable ASCII characters", maxClientID)
 		return c
 	}
-	f.clientID = ids[0]
+	f.clientID = id
 	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Basic") {
 		f.other = "Authorization: Basic"
 	}
@@ -100,7 +101,7 @@ var credentials = []string{"client_secret", "client_assertion"}
 
 // rewound is a body that was read, from its start again.
 type rewound struct {
-	io.Reader
+	bytes.Reader
 	io.Closer
 }
 
@@ -134,10 +135,10 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, deci
 	return body, decision.Check{}
 }
 
-// scan finds the values of client_id in a form, and other credentials. It reads what
-// [url.ParseQuery] reads, and refuses what that function would drop, so that the next
-// handler cannot come to another client_id.
-func scan(body string) (ids []string, other, fault string) {
+// scan finds client_id in a form, how often it stands there, and other credentials. It
+// reads what [url.ParseQuery] reads, and refuses what that function would drop, so that
+// the next handler cannot come to another client_id.
+func scan(body string) (id string, count int, other, fault string) {
 	for body != "" {
 		var pair string
 		pair, body, _ = strings.Cut(body, "&")
@@ -145,25 +146,25 @@ func scan(body string) (ids []string, other, fault string) {
 			continue
 		}
 		if strings.IndexByte(pair, ';') >= 0 {
-			return nil, "", "a semicolon, which some read as a separator"
+			return "", 0, "", "a semicolon, which some read as a separator"
 		}
 		rawKey, rawValue, _ := strings.Cut(pair, "=")
 		key, err := url.QueryUnescape(rawKey)
 		if err != nil {
-			return nil, "", "a malformed percent-encoding"
+			return "", 0, "", "a malformed percent-encoding"
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil {
-			return nil, "", "a malformed percent-encoding"
+			return "", 0, "", "a malformed percent-encoding"
 		}
 		switch key {
 		case "client_id":
-			ids = append(ids, value)
+			id, count = value, count+1
 		case "client_secret", "client_assertion":
 			other = key
 		}
 	}
-	return ids, other, ""
+	return id, count, other, ""
 }
 
 // inQuery reports whether any reading of a query has a client_id.

@@ -1,0 +1,70 @@
+package httpauth_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/clientauth"
+	"github.com/certbound/certbound/clientauth/httpauth"
+	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/pkitest"
+)
+
+// A token endpoint whose clients come with certificates of a partner CA. The look-up
+// is a function of the caller.
+func Example() {
+	ca := pkitest.MustCA(pkitest.CAOptions{Subject: "CN=Partner CA"})
+	paths, err := pki.NewValidator(pki.Config{Sets: []pki.Set{{Name: "partners", Anchors: []*x509.Certificate{ca.Cert}}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	registered := map[string]string{"billing": "CN=billing,O=Agora,C=US"}
+	auth, err := httpauth.New(httpauth.Config{
+		Methods: httpauth.PKI,
+		Source:  certsource.TLS{},
+		Paths:   paths,
+		Subjects: clientauth.SubjectDNs("partners", func(_ context.Context, id string) (string, error) {
+			return registered[id], nil
+		}),
+		Logger: slog.New(slog.DiscardHandler), // in an example only
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, _ := httpauth.ClientFromContext(r.Context())
+		fmt.Fprintln(w, "hello", client.ID)
+	})))
+	srv.Config.ConnContext = certsource.ConnContext
+	srv.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	srv.StartTLS()
+	defer srv.Close()
+
+	for _, subject := range []string{"CN=billing,O=Agora,C=US", "CN=somebody,O=Agora,C=US"} {
+		client := srv.Client()
+		cert := ca.MustLeaf(pkitest.LeafOptions{Subject: subject}).TLS()
+		transport := client.Transport.(*http.Transport).Clone()
+		transport.TLSClientConfig.Certificates = []tls.Certificate{cert}
+		client.Transport = transport
+		resp, err := client.PostForm(srv.URL, url.Values{"client_id": {"billing"}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		transport.CloseIdleConnections()
+		fmt.Print(resp.StatusCode, " ", string(body))
+	}
+	// Output:
+	// 200 hello billing
+	// 400 {"error":"invalid_client","error_description":"client authentication failed"}
+}
