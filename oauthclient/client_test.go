@@ -136,7 +136,9 @@ func TestSameCertificate(t *testing.T) {
 	t.Attr("requirement", "M-3-7 M-7.3-1")
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		w := newWorld(t)
-		w.rs.TLS.MaxVersion = version
+		conf := serverTLS(tls.RequestClientCert)
+		conf.MaxVersion = version
+		w.rs = newRecorder(t, conf, w.serveRS)
 		c := w.client(nil)
 		h := c.HTTPClient()
 		for i := range 4 {
@@ -146,6 +148,9 @@ func TestSameCertificate(t *testing.T) {
 			if i%2 == 1 {
 				c.CloseIdleConnections() // reconnect, which resumes
 			}
+		}
+		if got := w.rs.all()[0].tls; got != version {
+			t.Errorf("TLS version %x, want %x", got, version)
 		}
 		seen := append(w.rs.all(), w.mtls.all()...)
 		remotes := make(map[string]bool)
@@ -189,8 +194,8 @@ func TestRotation(t *testing.T) {
 		t.Error("connections do not belong to certificates")
 	}
 	tokens := w.mtls.at("/token")
-	if len(tokens) != 2 || tokens[1].cert != thumb(p.l1r) || w.rsRefusals != 0 {
-		t.Errorf("%d token requests, %d refusals; want 2 and 0", len(tokens), w.rsRefusals)
+	if len(tokens) != 2 || tokens[1].cert != thumb(p.l1r) || w.n(&w.rsRefusals) != 0 {
+		t.Errorf("%d token requests, %d refusals; want 2 and 0", len(tokens), w.n(&w.rsRefusals))
 	}
 	if c.Thumbprint() != thumb(p.l1r) {
 		t.Errorf("Thumbprint = %q", c.Thumbprint())
@@ -206,8 +211,8 @@ func TestSameKeyNewCertificate(t *testing.T) {
 	h := w.client(f.use).HTTPClient()
 	get(t, h, w.rs.URL+"/x")
 	f.write(p.l1k.ChainPEM(), p.l1k.KeyPEM())
-	if status, _ := get(t, h, w.rs.URL+"/x"); status != 200 || w.rsRefusals != 0 {
-		t.Errorf("status %d, %d refusals", status, w.rsRefusals)
+	if status, _ := get(t, h, w.rs.URL+"/x"); status != 200 || w.n(&w.rsRefusals) != 0 {
+		t.Errorf("status %d, %d refusals", status, w.n(&w.rsRefusals))
 	}
 }
 
@@ -236,8 +241,8 @@ func TestHalfWritten(t *testing.T) {
 			t.Errorf("step %d: status %d with %s, want 200 with %s", i, status, c.Thumbprint(), thumb(s.want))
 		}
 	}
-	if w.rsRefusals != 0 {
-		t.Errorf("%d refusals", w.rsRefusals)
+	if w.n(&w.rsRefusals) != 0 {
+		t.Errorf("%d refusals", w.n(&w.rsRefusals))
 	}
 }
 
@@ -260,8 +265,8 @@ func TestServerNotReady(t *testing.T) {
 			t.Errorf("status %d while the server does not take the new certificate", status)
 		}
 	}
-	if w.refusals != 1 {
-		t.Errorf("%d token requests refused, want 1 in a second", w.refusals)
+	if w.n(&w.refusals) != 1 {
+		t.Errorf("%d token requests refused, want 1 in a second", w.n(&w.refusals))
 	}
 	w.set(func() { clear(w.refuse) })
 	now = now.Add(2 * time.Second)
@@ -330,13 +335,13 @@ func TestInvalidToken(t *testing.T) {
 
 	t.Run("no loop", func(t *testing.T) {
 		w := newWorld(t)
-		w.rs.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.rs.handle(func(rw http.ResponseWriter, r *http.Request) {
 			w.set(func() { w.rsRefusals++ })
 			rw.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 			rw.WriteHeader(401)
 		})
-		if status, _ := get(t, w.client(nil).HTTPClient(), w.rs.URL+"/x"); status != 401 || w.rsRefusals != 2 || w.issued != 2 {
-			t.Errorf("status %d after %d requests with %d tokens, want 401 after 2 with 2", status, w.rsRefusals, w.issued)
+		if status, _ := get(t, w.client(nil).HTTPClient(), w.rs.URL+"/x"); status != 401 || w.n(&w.rsRefusals) != 2 || w.n(&w.issued) != 2 {
+			t.Errorf("status %d after %d requests with %d tokens, want 401 after 2 with 2", status, w.n(&w.rsRefusals), w.n(&w.issued))
 		}
 	})
 	t.Run("a body that cannot be sent again", func(t *testing.T) {
@@ -356,13 +361,13 @@ func TestInvalidToken(t *testing.T) {
 	})
 	t.Run("another 401", func(t *testing.T) {
 		w := newWorld(t)
-		w.rs.Config.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.rs.handle(func(rw http.ResponseWriter, r *http.Request) {
 			w.set(func() { w.rsRefusals++ })
 			rw.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", x="error=\"invalid_token\""`)
 			rw.WriteHeader(401)
 		})
-		if get(t, w.client(nil).HTTPClient(), w.rs.URL+"/x"); w.rsRefusals != 1 {
-			t.Errorf("%d requests, want 1", w.rsRefusals)
+		if get(t, w.client(nil).HTTPClient(), w.rs.URL+"/x"); w.n(&w.rsRefusals) != 1 {
+			t.Errorf("%d requests, want 1", w.n(&w.rsRefusals))
 		}
 	})
 }
@@ -409,8 +414,8 @@ func TestOAuth2Transport(t *testing.T) {
 	get(t, h, w.rs.URL+"/x")
 	f.write(p.l1r.ChainPEM(), p.l1r.KeyPEM())
 	get(t, c.HTTPClient(), w.rs.URL+"/y") // the client itself has moved on
-	if status, _ := get(t, h, w.rs.URL+"/x"); status != 200 || w.rsRefusals != 0 {
-		t.Errorf("status %d, %d refusals", status, w.rsRefusals)
+	if status, _ := get(t, h, w.rs.URL+"/x"); status != 200 || w.n(&w.rsRefusals) != 0 {
+		t.Errorf("status %d, %d refusals", status, w.n(&w.rsRefusals))
 	}
 	if got := w.rs.at("/x"); got[1].cert != thumb(p.l1) {
 		t.Errorf("the old token went over certificate %q", got[1].cert)
@@ -441,8 +446,8 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if w.issued > 2 {
-		t.Errorf("%d tokens, want one for each certificate", w.issued)
+	if w.n(&w.issued) > 2 {
+		t.Errorf("%d tokens, want one for each certificate", w.n(&w.issued))
 	}
 }
 
@@ -458,14 +463,15 @@ func TestOldConnectionsClose(t *testing.T) {
 			rw.(http.Flusher).Flush()
 			<-release
 		}
-	})
-	slow.Config.ConnState = func(c net.Conn, s http.ConnState) {
-		mu.Lock()
-		defer mu.Unlock()
-		if open[c.RemoteAddr().String()] = s != http.StateClosed; s == http.StateClosed {
-			delete(open, c.RemoteAddr().String())
+	}, func(srv *http.Server) {
+		srv.ConnState = func(c net.Conn, s http.ConnState) {
+			mu.Lock()
+			defer mu.Unlock()
+			if open[c.RemoteAddr().String()] = true; s == http.StateClosed {
+				delete(open, c.RemoteAddr().String())
+			}
 		}
-	}
+	})
 	f := newCertFiles(t, p.l1)
 	h := w.client(func(cfg *oauthclient.Config) { f.use(cfg); cfg.ResourceHosts = []string{host(slow.Server)} }).HTTPClient()
 	busy, err := h.Get(slow.URL + "/slow")
@@ -510,7 +516,7 @@ func TestHosts(t *testing.T) {
 	t.Run("the resource redirects there", func(t *testing.T) {
 		t.Attr("requirement", "T-P-3")
 		for _, code := range []int{301, 302, 303, 307, 308} {
-			w.rs.Config.Handler = http.RedirectHandler(other.URL+"/stolen", code)
+			w.rs.handle(http.RedirectHandler(other.URL+"/stolen", code).ServeHTTP)
 			if _, err := c.HTTPClient().Post(w.rs.URL, "text/plain", strings.NewReader("x")); !errors.Is(err, oauthclient.ErrHostNotAllowed) {
 				t.Errorf("%d: error %v, want ErrHostNotAllowed", code, err)
 			}

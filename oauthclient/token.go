@@ -11,11 +11,9 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -288,7 +286,7 @@ func (c *Client) call(ctx context.Context, id *identity, endpoint string, form u
 	}
 	resp, err := send(req)
 	if err != nil {
-		return nil, fmt.Errorf("oauthclient: %s: %w", endpoint, err)
+		return nil, &sendError{endpoint, err}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
@@ -327,28 +325,27 @@ func (c *Client) newAssertion() (string, error) {
 	return s, nil
 }
 
-// certificateTrouble reports whether an error may come from the certificate: the server
-// says invalid_client, which with mutual TLS is all that it says (RFC 8705, Section 2), or
-// it broke off the handshake.
+// certificateTrouble reports whether an error of an endpoint may come from the
+// certificate: the server says invalid_client, which with mutual TLS is all that it says
+// (RFC 8705, Section 2), or the connection failed, which is how a server that judges
+// certificates in TLS says it.
 func certificateTrouble(err error) bool {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code == "invalid_client"
 	}
-	return alert(err) || brokenOff(err)
+	_, ok := errors.AsType[*sendError](err)
+	return ok
 }
 
-// alert reports whether the peer sent a TLS alert.
-func alert(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "remote error"
+// A sendError is a request to an endpoint that got no answer.
+type sendError struct {
+	endpoint string
+	err      error
 }
 
-// brokenOff reports whether the peer closed the connection. A server with TLS 1.3 judges a
-// certificate when the client has begun to send already, so that its alert may be lost
-// behind the failure to write.
-func brokenOff(err error) bool {
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
+func (e *sendError) Error() string { return "oauthclient: " + e.endpoint + ": " + e.err.Error() }
+
+func (e *sendError) Unwrap() error { return e.err }
 
 // issuedTokens remembers which certificate a token belongs to, until it expires.
 type issuedTokens struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 
@@ -72,6 +73,14 @@ func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// alert reports whether the peer sent a TLS alert. With TLS 1.3 a server judges the
+// certificate when the client has begun to send already, so that its alert may be lost
+// behind the failure to write; that error looks like any other.
+func alert(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
 // idempotent reports whether a request may be sent again when nobody knows whether it
 // arrived (RFC 9110, Section 9.2.2).
 func idempotent(method string) bool {
@@ -88,12 +97,12 @@ type attempt struct {
 }
 
 // second decides about a second attempt: after invalid_token, which is how a resource
-// says that token and certificate do not fit (RFC 8705, Section 6.3), and after a TLS alert
-// when there is a new certificate. There is no third.
+// says that token and certificate do not fit (RFC 8705, Section 6.3), and, when there is a
+// new certificate, after a failed connection. There is no third.
 func (c *Client) second(req *http.Request, resp *http.Response, err error, id *identity, tok *oauth2.Token) (attempt, io.ReadCloser) {
 	ctx := req.Context()
 	refused := err == nil && invalidToken(resp)
-	broken := err != nil && (alert(err) || brokenOff(err) && idempotent(req.Method))
+	broken := err != nil && (idempotent(req.Method) || alert(err))
 	if !refused && !broken || ctx.Err() != nil {
 		return attempt{}, nil
 	}

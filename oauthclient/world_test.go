@@ -55,10 +55,18 @@ type recorder struct {
 	*httptest.Server
 	mu       sync.Mutex
 	requests []seen
+	h        http.HandlerFunc
 }
 
-func newRecorder(t testing.TB, conf *tls.Config, h http.HandlerFunc) *recorder {
-	r := &recorder{}
+// handle exchanges the handler.
+func (r *recorder) handle(h http.HandlerFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h = h
+}
+
+func newRecorder(t testing.TB, conf *tls.Config, h http.HandlerFunc, before ...func(*http.Server)) *recorder {
+	r := &recorder{h: h}
 	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
@@ -70,6 +78,7 @@ func newRecorder(t testing.TB, conf *tls.Config, h http.HandlerFunc) *recorder {
 		s := seen{path: req.URL.Path, form: req.PostForm, header: req.Header.Clone(), cert: peer(req), remote: req.RemoteAddr, tls: req.TLS.Version, body: string(body)}
 		r.mu.Lock()
 		r.requests = append(r.requests, s)
+		h := r.h
 		r.mu.Unlock()
 		h(w, req)
 	}))
@@ -79,6 +88,9 @@ func newRecorder(t testing.TB, conf *tls.Config, h http.HandlerFunc) *recorder {
 	r.TLS = conf
 	r.EnableHTTP2 = true
 	r.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	for _, f := range before {
+		f(r.Config)
+	}
 	r.StartTLS()
 	t.Cleanup(r.Close)
 	return r
@@ -146,6 +158,12 @@ func (w *world) set(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
+}
+
+// n reads one of the counters.
+func (w *world) n(counter *int) (n int) {
+	w.set(func() { n = *counter })
+	return n
 }
 
 var endpoints = []string{"token", "revocation", "introspection", "pushed_authorization_request", "userinfo", "device_authorization"}
