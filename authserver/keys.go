@@ -21,8 +21,8 @@ import (
 	"github.com/certbound/certbound/internal/jws"
 )
 
-// keyMargin is added to the lifetime of tokens before a key leaves the key set, for
-// clocks that differ.
+// keyMargin is for clocks that differ: it is added to the lifetime of tokens before a
+// key leaves the key set.
 const keyMargin = 5 * time.Minute
 
 // A keySet is what the store holds, parsed. It is immutable.
@@ -158,7 +158,9 @@ func (s *Server) nextKey(ks *keySet, now time.Time) (notBefore time.Time, needed
 	prepublish := s.cfg.KeyRotation.Prepublish
 	active := ks.pick(s.cfg.SigningAlg, now)
 	if active == nil || !active.leaves.IsZero() && now.Add(s.cfg.MaxTokenLifetime).After(active.leaves) {
-		return now, true // nothing else could sign meanwhile
+		// Nothing else could sign meanwhile. Some time ago, since the clocks of other
+		// processes may be behind.
+		return now.Add(-keyMargin), true
 	}
 	var last *signingKey // the newest of our algorithm, also if it does not sign yet
 	for _, k := range ks.keys {

@@ -146,12 +146,16 @@ const (
 // second) and sweeps expired records. It returns an error only if the store cannot
 // be used at the start. Without Run, every request reads the store.
 func (s *Server) Run(ctx context.Context) error {
-	if _, err := s.refreshKeys(ctx, ""); err != nil {
-		return err
-	}
+	var since int64
 	started := time.Now()
-	_, since, _, err := s.cfg.Store.ClientChanges(ctx, 0, 1)
-	if err != nil {
+	_, err := s.refreshKeys(ctx, "")
+	if err == nil {
+		_, since, _, err = s.cfg.Store.ClientChanges(ctx, 0, 1)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return err
 	}
 	s.clients.forget(nil, true)
