@@ -2,6 +2,7 @@ package httpauth
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +72,7 @@ func (f *form) read(w http.ResponseWriter, r *http.Request, limit int64) decisio
 		if c.Name != "" {
 			return c
 		}
-		f.body = &rewound{*bytes.NewReader(body), r.Body}
+		f.body = &rewound{*bytes.NewReader(body), cmp.Or[io.Closer](r.Body, http.NoBody)}
 		var fault string
 		if id, count, f.other, fault = scan(string(body)); fault != "" {
 			c := fail(decision.RequestMalformed, fault)
@@ -106,25 +107,27 @@ type rewound struct {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, decision.Check) {
-	tooLarge := decision.Check{
-		Name: decision.CheckClient, Reason: decision.RequestTooLarge,
-		Expected: fmt.Sprintf("a form of at most %d bytes", limit),
+	tooLarge := func(found string) decision.Check {
+		return decision.Check{
+			Name: decision.CheckClient, Reason: decision.RequestTooLarge,
+			Expected: fmt.Sprintf("a form of at most %d bytes", limit), Found: found,
+		}
 	}
 	if r.ContentLength > limit {
-		tooLarge.Found = fmt.Sprintf("%d bytes", r.ContentLength)
-		return nil, tooLarge
+		return nil, tooLarge(fmt.Sprintf("%d bytes", r.ContentLength))
 	}
 	var body []byte
 	var err error
-	if r.ContentLength >= 0 {
+	switch {
+	case r.Body == nil: // a request that was not read from a connection
+	case r.ContentLength >= 0:
 		body = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(r.Body, body)
-	} else {
+	default:
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		tooLarge.Found = "more"
-		return nil, tooLarge
+		return nil, tooLarge("more")
 	}
 	if err != nil {
 		return nil, decision.Check{

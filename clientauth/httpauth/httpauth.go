@@ -211,7 +211,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		d := decision.New()
+		d := &decision.Decision{Checks: make([]decision.Check, 0, 4)} // as many as a client that is let in has
 		form := form{body: r.Body}
 		client := m.authenticate(w, r, d, &form)
 		if m.cfg.Observer != nil {
