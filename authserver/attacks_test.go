@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/certbound/certbound"
+	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/clientauth"
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/internal/fixture"
 	"github.com/certbound/certbound/pkitest"
@@ -161,8 +163,7 @@ func TestResumption(t *testing.T) {
 		wantOK(t, fixture.Token(t, as.As(t, as.S2), "c-self"))
 	})
 	t.Run("a ticket of the browser's listener", func(t *testing.T) {
-		t.Attr("attack", "7 8")
-		t.Attr("requirement", "T-8446-6")
+		t.Attr("attack", "7")
 		as := fixture.Start(t)
 		cache := tls.NewLRUClientSessionCache(10)
 		plain := as.ClientTLS(nil, tls.VersionTLS13)
@@ -181,6 +182,29 @@ func TestResumption(t *testing.T) {
 			t.Error("a ticket crossed listeners")
 		}
 	})
+}
+
+// TestTicketFromBefore is row 8: the attacker has a ticket from a connection without a
+// certificate, from before the client was moved to mutual TLS. What is asked of a client
+// is asked of each request.
+func TestTicketFromBefore(t *testing.T) {
+	t.Attr("attack", "8")
+	as := fixture.Start(t)
+	secret, hash := authserver.NewSecret()
+	c := &authserver.Client{ID: "moves", AuthMethod: authserver.ClientSecretBasic, SecretHash: hash}
+	as.Register(t, c)
+	cfg := as.ClientTLS(nil, tls.VersionTLS13)
+	cfg.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	wantOK(t, fixture.Token(t, as.HTTP(t, cfg), "moves", "Authorization", fixture.Basic("moves", secret)))
+	c.AuthMethod, c.SecretHash, c.SubjectDN = clientauth.TLSClientAuth, "", fixture.SubjectDN
+	if err := as.Store.UpdateClient(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	as.Server.ClientChanged("moves")
+	resumed := as.HTTP(t, cfg)
+	wantIC(t, fixture.Token(t, resumed, "moves"))
+	wantReason(t, as, decision.NoCertificate)
+	wantIC(t, fixture.Token(t, resumed, "moves", "Authorization", fixture.Basic("moves", secret)))
 }
 
 // anyHost is a session cache that offers every ticket to every host.

@@ -199,7 +199,10 @@ func parseBasic(header string) (id, secret string, ok bool) {
 	}
 	id, ok1 := unescapeForm(id)
 	secret, ok2 := unescapeForm(secret)
-	return id, secret, ok1 && ok2 && id != ""
+	if !ok1 || !ok2 || id == "" {
+		return "", "", false
+	}
+	return id, secret, true
 }
 
 // pretend does for an unknown client what would be done for a known one whose

@@ -55,7 +55,7 @@ func TestClientIdentification(t *testing.T) {
 			r = fixture.Token(t, none, "c-sec", "Authorization", fixture.Basic("c-sec", as.Secret))
 			wantOK(t, r)
 		})
-		proves(t, "M-1.2-1 M-6.1-5 M-3-8", "a certificate that is not presented in TLS is none", func(t *testing.T) {
+		proves(t, "M-1.2-1 M-6.1-5", "a certificate that is not presented in TLS is none", func(t *testing.T) {
 			encoded := string(as.L1.CertPEM())
 			for _, to := range []string{fixture.Issuer, fixture.MTLSBase} {
 				for _, h := range []string{"Client-Cert", "X-Forwarded-Client-Cert", "Ssl-Client-Cert", "X-SSL-Client-Cert", "X-Amzn-Mtls-Clientcert"} {
@@ -211,7 +211,6 @@ func equalHeader(a, b http.Header) bool {
 func TestSwitchMethod(t *testing.T) {
 	as := fixture.Start(t)
 	proves(t, "M-2-1", "a client that moves to tls_client_auth", func(t *testing.T) {
-		_, hash := authserver.NewSecret()
 		secret, hash := authserver.NewSecret()
 		c := &authserver.Client{ID: "moves", AuthMethod: authserver.ClientSecretBasic, SecretHash: hash}
 		as.Register(t, c)
@@ -314,7 +313,7 @@ func TestPKIMethod(t *testing.T) {
 				wantIC(t, with(as.L1, "star"))
 			}
 		})
-		proves(t, "M-7.4-2 C-P-2", "anchors are those of the client", func(t *testing.T) {
+		proves(t, "M-7.4-2", "anchors are those of the client", func(t *testing.T) {
 			wantIC(t, with(as.L1CA2, "c-dn"))
 			wantOK(t, with(as.L1CA2, "c-dn-ca2"))
 			wantIC(t, with(as.L1, "c-dn-ca2"))
@@ -373,9 +372,10 @@ func TestPKIMethod(t *testing.T) {
 			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 			wantOK(t, fixture.Token(t, as.HTTP(t, cfg), "c-dn"))
 		})
-		proves(t, "M-6.1-4 M-6.1-3 M-6.1-7 M-4-2 M-2.2-3", "both methods on one listener, which demands nothing", func(t *testing.T) {
+		proves(t, "M-6.1-4 M-6.1-3 M-4-2 M-2.2-3", "both methods on one listener, which demands nothing", func(t *testing.T) {
 			wantOK(t, with(as.L1, "c-dn"))
 			wantOK(t, with(as.S1, "c-self"))
+			wantIC(t, with(as.S2, "c-self"))
 			wantIC(t, with(pkitest.MustSelfSigned(fixture.L1Options()), "c-dn"))
 			wantIC(t, with(as.L1CAX, "c-dn"))
 			var info *tls.CertificateRequestInfo
@@ -473,6 +473,13 @@ func TestSelfSignedMethod(t *testing.T) {
 				"/500":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 				"/text":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) },
 				"/empty": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },
+				"/endless": func(w http.ResponseWriter, r *http.Request) {
+					for r.Context().Err() == nil {
+						if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+							return
+						}
+					}
+				},
 				"/large": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) },
 				"/moved": func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Location", "https://as.test/jwks")
@@ -484,6 +491,12 @@ func TestSelfSignedMethod(t *testing.T) {
 				wantIC(t, with(as.S1, "broken"+path))
 			}
 			// The server certificate of another host.
+			other := as.ServerCA.MustLeaf(pkitest.LeafOptions{DNS: []string{"other.test"}, Server: true})
+			as.ListenTLS(t, "wrong.test", as.Keys, &tls.Config{Certificates: []tls.Certificate{other.TLS()}})
+			as.Register(t, &authserver.Client{ID: "wrong", AuthMethod: clientauth.SelfSignedTLSClientAuth, JWKSURI: "https://wrong.test/c-selfuri"})
+			wantIC(t, with(as.S1, "wrong"))
+			wantReason(t, as, decision.KeySetUnavailable)
+			// No host at all.
 			as.Register(t, &authserver.Client{ID: "nohost", AuthMethod: clientauth.SelfSignedTLSClientAuth, JWKSURI: "https://nowhere.test/jwks"})
 			wantIC(t, with(as.S1, "nohost"))
 			wantReason(t, as, decision.KeySetUnavailable)
@@ -622,7 +635,7 @@ func TestAssertions(t *testing.T) {
 		ok     bool
 		ids    string
 	}{
-		{"issuer as audience", nil, true, "M-3-3 F2-5.3.2.1-6"},
+		{"issuer as audience", nil, true, "M-3-3"},
 		{"token endpoint as audience", map[string]any{"aud": fixture.Issuer + "/token"}, true, "M-5-9"},
 		{"alias as audience", map[string]any{"aud": fixture.MTLSBase + "/token"}, true, ""},
 		{"an array of one", map[string]any{"aud": []string{fixture.Issuer}}, true, ""},

@@ -68,7 +68,7 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("algorithms %v", algs)
 		}
 	})
-	proves(t, "M-3.3-1 M-9.2-1 M-9.2-2 D-2-6 M-5-2 M-5-3 M-5-4 M-5-12 F2-5.2.2.1-2", "bound tokens and aliases", func(t *testing.T) {
+	proves(t, "M-3.3-1 M-9.2-1 M-9.2-2 D-2-6 M-5-2 M-5-3 M-5-4 F2-5.2.2.1-2", "bound tokens and aliases", func(t *testing.T) {
 		if doc.JSON["tls_client_certificate_bound_access_tokens"] != true {
 			t.Error(doc.Text)
 		}
@@ -93,7 +93,7 @@ func TestMetadata(t *testing.T) {
 			t.Error("jwks_uri is not served")
 		}
 	})
-	proves(t, "M-5-1 M-6.1-6 F2-5.2.3-4", "the browser's listener asks for no certificate", func(t *testing.T) {
+	proves(t, "M-5-1 M-6.1-6", "the browser's listener asks for no certificate", func(t *testing.T) {
 		for host, want := range map[string]bool{"as.test": false, "mtls.as.test": true} {
 			asked := false
 			cfg := as.ClientTLS(nil)
@@ -139,7 +139,7 @@ func TestMetadata(t *testing.T) {
 			}
 		}
 	})
-	proves(t, "M-6.4-1 G-2.1.2-1 OA-6", "no front channel", func(t *testing.T) {
+	proves(t, "M-6.4-1 G-2.1.2-1", "no front channel", func(t *testing.T) {
 		if doc.JSON["authorization_endpoint"] != nil || doc.JSON["response_types_supported"] != nil {
 			t.Error(doc.Text)
 		}

@@ -1,12 +1,16 @@
 package authserver
 
 import (
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/certbound/certbound/pkitest"
 )
 
 func TestParseForm(t *testing.T) {
@@ -112,11 +116,37 @@ func FuzzBasic(f *testing.F) {
 	f.Add("Bearer x")
 	f.Fuzz(func(t *testing.T, header string) {
 		id, secret, ok := parseBasic(header)
-		if !ok && id != "" && secret != "" && !strings.EqualFold(header[:5], "basic") {
-			t.Errorf("%q %q beside a failure", id, secret)
+		if !ok {
+			if id != "" || secret != "" {
+				t.Errorf("%q %q beside a failure", id, secret)
+			}
+			return
 		}
-		if ok && id == "" {
-			t.Error("no client")
+		again := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+		if id2, secret2, ok := parseBasic(again); !ok || id2 != id || secret2 != secret {
+			t.Errorf("%q %q after encoding: %q %q", id, secret, id2, secret2)
+		}
+	})
+}
+
+// FuzzHookPEM reads what the hook Certificate returns.
+func FuzzHookPEM(f *testing.F) {
+	leaf := pkitest.MustCA(pkitest.CAOptions{}).MustIntermediate(pkitest.CAOptions{}).MustLeaf(pkitest.LeafOptions{})
+	f.Add(leaf.CertPEM())
+	f.Add(leaf.ChainPEM())
+	f.Add(leaf.KeyPEM())
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		hc, err := parseHookPEM(data)
+		if err != nil {
+			if !errors.Is(err, errHookPEM) || hc.Certificate != nil || hc.Chain != nil {
+				t.Errorf("%v beside %v", hc, err)
+			}
+			return
+		}
+		again, err := parseHookPEM(pkitest.PEM(append([]*x509.Certificate{hc.Certificate}, hc.Chain...)...))
+		if err != nil || !again.Certificate.Equal(hc.Certificate) || len(again.Chain) != len(hc.Chain) {
+			t.Errorf("after encoding: %v", err)
 		}
 	})
 }

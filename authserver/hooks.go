@@ -40,10 +40,11 @@ func parseHookPEM(data []byte) (hc HookCertificate, err error) {
 		return hc, errHookPEM
 	}
 	for range 10 {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
+		block, rest := pem.Decode(data)
+		if block == nil {
 			break
 		}
+		data = rest
 		if block.Type != "CERTIFICATE" {
 			return HookCertificate{}, errHookPEM
 		}

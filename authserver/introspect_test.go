@@ -57,7 +57,7 @@ func TestIntrospection(t *testing.T) {
 				t.Error(r.Text)
 			}
 		})
-		proves(t, "M-3.2-4 N-2.2-3 N-4-1 K-7519-1", "expired, "+format, func(t *testing.T) {
+		proves(t, "M-3.2-4 N-2.2-3 N-4-1", "expired, "+format, func(t *testing.T) {
 			token := fixture.Token(t, l1, id).AccessToken()
 			ahead.Store(int64(11 * time.Minute))
 			defer ahead.Store(0)

@@ -228,7 +228,7 @@ func keysOf(t *testing.T, h http.Handler) map[string]bool {
 func kidOf(t *testing.T, answer map[string]any) string {
 	t.Helper()
 	token, _ := answer["access_token"].(string)
-	object, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
+	object, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA})
 	if err != nil {
 		t.Fatal(err, answer)
 	}

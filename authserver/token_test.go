@@ -194,6 +194,9 @@ func TestBinding(t *testing.T) {
 			for _, id := range []string{"c-dn", "c-dn-opaque"} {
 				r := fixture.Token(t, l1, id)
 				wantOK(t, r)
+				if len(r.AccessToken()) < 40 {
+					t.Errorf("a short token: %q", r.AccessToken())
+				}
 				i := fixture.Post(t, rs, fixture.MTLSBase+"/introspect", "client_id", "c-rs", "token", r.AccessToken())
 				if i.JSON["active"] != true || i.Cnf() != certbound.Thumbprint(as.L1.Cert) {
 					t.Errorf("%s: %s", id, i.Text)

@@ -327,6 +327,9 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 		}
 		target := c.member(m.name)
 		if target == nil {
+			if fault := otherFault(m.name, m.value); fault != "" {
+				faults = append(faults, Fault{m.name, fault})
+			}
 			continue
 		}
 		if fault := decodeMember(m.value, target); fault != "" {
@@ -334,6 +337,26 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 		}
 	}
 	return c, faults
+}
+
+// otherFault refuses members that are understood well enough to know that what they
+// ask for cannot be had here; ignoring them would promise it.
+func otherFault(name string, value json.RawMessage) string {
+	switch name {
+	case "response_types":
+		var types []string
+		if json.Unmarshal(value, &types) != nil {
+			return "expected a list of strings"
+		}
+		if len(types) > 0 {
+			return "expected none, since the server has no authorization endpoint"
+		}
+	case "dpop_bound_access_tokens":
+		if string(value) != "false" {
+			return "expected false, since the server binds tokens to certificates only"
+		}
+	}
+	return ""
 }
 
 // memberKnown reports whether the switches let the server know a member.

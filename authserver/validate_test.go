@@ -16,6 +16,10 @@ import (
 	"github.com/certbound/certbound/pki/subject"
 )
 
+// appendixA is the JWK of RFC 8705, Appendix A, with x5c on one line.
+const appendixA = `{"kty":"EC","x":"1yfLHCpXqFjxCeHHHMVDTcLscpb07KUxudBmOMn8C7Q","y":"8_coZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8","crv":"P-256",` +
+	`"x5c":["MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAxODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzENMAsGA1UEAwwEbXRsczBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ/Au08/coZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwIDSQAwRgIhAP0RC1E+vwJD/D1AGHGzuri+hlV/PpQEKTWUVeORWz83AiEA5x2eXZOVbUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L+SY="]}`
+
 // TestRegistrationRules sends metadata through the code path of every registration.
 // Answers of the later registration endpoint rest on it: an error here is
 // invalid_client_metadata there.
@@ -49,7 +53,8 @@ func TestRegistrationRules(t *testing.T) {
 		{"R-2-1", "a subject member does not choose the method", `{"client_id":"x","tls_client_auth_san_dns":"a.example","certbound_secret_hash":"` + hash + `"}`, "tls_client_auth_san_dns"},
 		{"M-2.1.2-11", "a subject member with another method", `{"client_id":"x","token_endpoint_auth_method":"client_secret_basic","tls_client_auth_san_dns":"a.example","certbound_secret_hash":"` + hash + `"}`, "tls_client_auth_san_dns"},
 		{"M-2.2-1", "self-signed without keys", self(``), "jwks"},
-		{"M-2.2-1 M-A-1", "self-signed by value", self(`,"jwks":` + jwksS1), ""},
+		{"M-A-1", "the key of RFC 8705, Appendix A", self(`,"jwks":{"keys":[` + appendixA + `]}`), ""},
+		{"M-2.2-1", "self-signed by value", self(`,"jwks":` + jwksS1), ""},
 		{"M-2.2-1", "self-signed by reference", self(`,"jwks_uri":"https://keys.test/x"`), ""},
 		{"M-2.2.2-5 R-2-3", "both", self(`,"jwks":` + jwksS1 + `,"jwks_uri":"https://keys.test/x"`), "jwks_uri"},
 		{"M-2.2-7 F2-5.4.2-1", "http", self(`,"jwks_uri":"http://keys.test/x"`), "jwks_uri"},
@@ -67,7 +72,9 @@ func TestRegistrationRules(t *testing.T) {
 		{"M-3.4-1", "binding as a string", pki(`,"tls_client_auth_san_dns":"a.example","tls_client_certificate_bound_access_tokens":"true"`), "tls_client_certificate_bound_access_tokens"},
 		{"M-3.4-1 M-9.5-1", "binding", pki(`,"tls_client_auth_san_dns":"a.example","tls_client_certificate_bound_access_tokens":true`), ""},
 		{"F2-5.2.2.1-4", "use_mtls_endpoint_aliases", pki(`,"tls_client_auth_san_dns":"a.example","use_mtls_endpoint_aliases":true`), ""},
-		{"M-6.4-2", "another grant", pki(`,"tls_client_auth_san_dns":"a.example","grant_types":["implicit"]`), "grant_types"},
+		{"M-6.4-2", "binding and an implicit response type", pki(`,"tls_client_auth_san_dns":"a.example","tls_client_certificate_bound_access_tokens":true,"response_types":["token"]`), "response_types"},
+		{"DP-8", "two bindings", pki(`,"tls_client_auth_san_dns":"a.example","tls_client_certificate_bound_access_tokens":true,"dpop_bound_access_tokens":true`), "dpop_bound_access_tokens"},
+		{"", "another grant", pki(`,"tls_client_auth_san_dns":"a.example","grant_types":["implicit"]`), "grant_types"},
 		{"", "unknown method", `{"client_id":"x","token_endpoint_auth_method":"client_secret_post"}`, "token_endpoint_auth_method"},
 		{"", "unknown scope", pki(`,"tls_client_auth_san_dns":"a.example","scope":"root"`), "scope"},
 		{"", "scope with two spaces", pki(`,"tls_client_auth_san_dns":"a.example","scope":"read  write"`), "scope"},
