@@ -9,7 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // x5t is defined by it; it is only compared with a certificate at hand
+	"crypto/sha1" // x5t is defined by it, and only compared with a certificate at hand
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"

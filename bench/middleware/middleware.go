@@ -15,12 +15,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/certbound/certbound"
+	"github.com/certbound/certbound/bench/load"
 	"github.com/certbound/certbound/bench/material"
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/internal/jws"
@@ -69,9 +71,26 @@ func verification(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
+	defer cpu(b)()
 	for b.Loop() {
 		if !ecdsa.VerifyASN1(&key.PublicKey, sum[:], sig) {
 			b.Fatal("does not fit")
+		}
+	}
+}
+
+// CPU is the name of the metric that is CPU time of this process, collection of garbage
+// included; unlike the time on the clock, it does not grow with the load of the machine.
+const CPU = "cpu-ns/op"
+
+func cpu(b *testing.B) func() {
+	before, err := load.CPU(os.Getpid())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if after, err := load.CPU(os.Getpid()); err == nil {
+			b.ReportMetric(float64(after-before)/float64(b.N), CPU)
 		}
 	}
 }
@@ -122,6 +141,7 @@ func serve(b *testing.B, h http.Handler, newConnection bool) {
 	request := r.WithContext(certsource.ConnContext(context.Background(), peer{}))
 	w := &discard{header: make(http.Header)}
 	b.ReportAllocs()
+	defer cpu(b)()
 	for b.Loop() {
 		if newConnection {
 			request = r.WithContext(certsource.ConnContext(context.Background(), peer{}))
