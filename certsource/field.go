@@ -201,13 +201,13 @@ func (f *fields) decode(field, value string, form form, chainField string, lines
 	if err := f.size(largest, size); err != nil {
 		return nil, err
 	}
-	ders, err := form(f, field, value)
+	ders, err := form.decode(f, field, value)
 	if err != nil {
 		return nil, err
 	}
 	rest := ders[1:]
 	if len(lines) > 0 {
-		more, err := list(f, chainField, lines)
+		more, err := list.decode(f, chainField, lines)
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 // certificates (docs/spec/proxies.md), in lower case and with hyphens.
 var foreign = []string{
 	"cert-chain-",
+	"cf-cert-",
 	"cf-client-cert-",
 	"client-cert",
 	"client-to-edge",

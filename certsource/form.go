@@ -10,15 +10,57 @@ import (
 	"github.com/certbound/certbound/internal/sfv"
 )
 
-// A form decodes the value of a certificate field. The certificates come as DER, the
-// leaf first; there is at least one, or an error.
-type form func(f *fields, field, value string) ([][]byte, error)
+// A form is how a certificate field is written. The certificates are DER, the leaf first.
+type form struct {
+	// decode returns at least one, or an error.
+	decode func(f *fields, field, value string) ([][]byte, error)
+	// encode writes the first, or all of them if the form can hold more.
+	encode func(ders [][]byte) string
+}
 
-// A listForm decodes what the lines of a chain field hold.
-type listForm func(f *fields, field string, lines []string) ([][]byte, error)
+// A listForm is how the lines of a chain field are written.
+type listForm struct {
+	decode func(f *fields, field string, lines []string) ([][]byte, error)
+	encode func(ders [][]byte) []string
+}
 
-// formDER is base64 of one DER certificate, in one line.
-func formDER(f *fields, field, value string) ([][]byte, error) {
+// The forms.
+var (
+	// formDER is base64 of one DER certificate, in one line.
+	formDER = form{decodeDER, encodeDER}
+	// formQuotedDER is formDER, perhaps in quotes, as HAProxy's +Q sends it.
+	formQuotedDER = form{decodeQuotedDER, encodeQuotedDER}
+	// formBase64 is base64 of one certificate, in DER or in PEM.
+	formBase64 = form{decodeBase64, encodeDER}
+	// formDERs is base64 of DER certificates with commas between them, as Traefik
+	// sends them.
+	formDERs = form{decodeDERs, encodeDERs}
+	// formEscapedDERs is formDERs in percent-encoding.
+	formEscapedDERs = form{decodeEscapedDERs, func(d [][]byte) string { return escape(encodeDERs(d), "") }}
+	// formItem is Client-Cert of RFC 9440.
+	formItem = form{decodeItem, encodeItem}
+	// formFoldedPEM is PEM whose line ends have become spaces or tabs.
+	formFoldedPEM = form{decodeFoldedPEM, func(d [][]byte) string { return encodeFoldedPEM(d[:1])[0] }}
+	// formEscapedPEM is PEM in percent-encoding, one certificate or more. Whether "+",
+	// "/" and "=" are encoded differs; form decoding is never undone.
+	formEscapedPEM = form{decodeEscapedPEM, func(d [][]byte) string { return escape(encodePEM(d[:1]), "") }}
+	// formSafeEscapedPEM is the same as AWS writes it.
+	formSafeEscapedPEM = form{decodeEscapedPEM, func(d [][]byte) string { return escape(encodePEM(d[:1]), "+=/") }}
+	// formSafeEscapedPEMs is the same for a whole chain.
+	formSafeEscapedPEMs = form{decodeEscapedPEM, func(d [][]byte) string { return escape(encodePEM(d), "+=/") }}
+
+	// listDERs is base64 of DER certificates with commas between them.
+	listDERs = listForm{decodeListDERs, func(d [][]byte) []string { return []string{encodeDERs(d)} }}
+	// listConcatenatedDER is base64 of DER certificates one after the other, in one
+	// line, perhaps in quotes: HAProxy's ssl_c_chain_der.
+	listConcatenatedDER = listForm{decodeConcatenatedDER, encodeConcatenatedDER}
+	// listItems is Client-Cert-Chain of RFC 9440.
+	listItems = listForm{decodeItems, encodeItems}
+	// listFoldedPEM is formFoldedPEM in each line.
+	listFoldedPEM = listForm{decodeFoldedPEMs, encodeFoldedPEM}
+)
+
+func decodeDER(f *fields, field, value string) ([][]byte, error) {
 	der, err := f.base64(field, value)
 	if err != nil {
 		return nil, err
@@ -47,12 +89,11 @@ func (f *fields) base64(field, value string) ([]byte, error) {
 	return nil, f.fault(field, "%s", faultOf(err))
 }
 
-// formQuotedDER is formDER, perhaps in quotes, as HAProxy's +Q sends it.
-func formQuotedDER(f *fields, field, value string) ([][]byte, error) {
+func decodeQuotedDER(f *fields, field, value string) ([][]byte, error) {
 	if inner, ok := unquote(value); ok {
 		value = inner
 	}
-	return formDER(f, field, value)
+	return decodeDER(f, field, value)
 }
 
 func unquote(s string) (string, bool) {
@@ -62,8 +103,7 @@ func unquote(s string) (string, bool) {
 	return s[1 : len(s)-1], true
 }
 
-// formBase64 is base64 of one certificate, in DER or in PEM.
-func formBase64(f *fields, field, value string) ([][]byte, error) {
+func decodeBase64(f *fields, field, value string) ([][]byte, error) {
 	data, err := f.base64(field, value)
 	if err != nil {
 		return nil, err
@@ -74,13 +114,11 @@ func formBase64(f *fields, field, value string) ([][]byte, error) {
 	return [][]byte{data}, nil
 }
 
-// formDERs is base64 of DER certificates with commas between them, as Traefik sends
-// them.
-func formDERs(f *fields, field, value string) ([][]byte, error) {
-	return listDERs(f, field, []string{value})
+func decodeDERs(f *fields, field, value string) ([][]byte, error) {
+	return decodeListDERs(f, field, []string{value})
 }
 
-func listDERs(f *fields, field string, lines []string) ([][]byte, error) {
+func decodeListDERs(f *fields, field string, lines []string) ([][]byte, error) {
 	var ders [][]byte
 	for _, line := range lines {
 		for part := range strings.SplitSeq(line, ",") {
@@ -100,18 +138,15 @@ func listDERs(f *fields, field string, lines []string) ([][]byte, error) {
 	return ders, nil
 }
 
-// formEscapedDERs is formDERs in percent-encoding.
-func formEscapedDERs(f *fields, field, value string) ([][]byte, error) {
+func decodeEscapedDERs(f *fields, field, value string) ([][]byte, error) {
 	text, err := f.unescape(field, value)
 	if err != nil {
 		return nil, err
 	}
-	return formDERs(f, field, text)
+	return decodeDERs(f, field, text)
 }
 
-// listConcatenatedDER is base64 of DER certificates one after the other, in one line,
-// perhaps in quotes: HAProxy's ssl_c_chain_der.
-func listConcatenatedDER(f *fields, field string, lines []string) ([][]byte, error) {
+func decodeConcatenatedDER(f *fields, field string, lines []string) ([][]byte, error) {
 	value := lines[0]
 	if inner, ok := unquote(value); ok {
 		value = inner
@@ -135,8 +170,7 @@ func listConcatenatedDER(f *fields, field string, lines []string) ([][]byte, err
 	return ders, nil
 }
 
-// formItem and listItems are the fields of RFC 9440.
-func formItem(f *fields, field, value string) ([][]byte, error) {
+func decodeItem(f *fields, field, value string) ([][]byte, error) {
 	der, err := sfv.ByteSequence(value)
 	if err != nil {
 		return nil, f.fault(field, "%s", faultOf(err))
@@ -144,7 +178,7 @@ func formItem(f *fields, field, value string) ([][]byte, error) {
 	return [][]byte{der}, nil
 }
 
-func listItems(f *fields, field string, lines []string) ([][]byte, error) {
+func decodeItems(f *fields, field string, lines []string) ([][]byte, error) {
 	ders, err := sfv.ByteSequences(lines, f.maxCerts-1)
 	if errors.Is(err, sfv.ErrTooMany) {
 		return nil, f.tooMany(field)
@@ -155,19 +189,17 @@ func listItems(f *fields, field string, lines []string) ([][]byte, error) {
 	return ders, nil
 }
 
-// formFoldedPEM is PEM whose line ends have become spaces or tabs.
-func formFoldedPEM(f *fields, field, value string) ([][]byte, error) {
+func decodeFoldedPEM(f *fields, field, value string) ([][]byte, error) {
 	if strings.Contains(value, "%0A") || strings.Contains(value, "%20") || strings.Contains(value, "%0a") {
 		return nil, f.halfDecoded(field, "percent-encoding where PEM is expected as it is")
 	}
 	return f.pem(field, value, true)
 }
 
-// listFoldedPEM is one certificate, or more, in each line.
-func listFoldedPEM(f *fields, field string, lines []string) ([][]byte, error) {
+func decodeFoldedPEMs(f *fields, field string, lines []string) ([][]byte, error) {
 	var ders [][]byte
 	for _, line := range lines {
-		more, err := formFoldedPEM(f, field, line)
+		more, err := decodeFoldedPEM(f, field, line)
 		if err != nil {
 			return nil, err
 		}
@@ -178,9 +210,7 @@ func listFoldedPEM(f *fields, field string, lines []string) ([][]byte, error) {
 	return ders, nil
 }
 
-// formEscapedPEM is PEM in percent-encoding, one certificate or more. Whether "+", "/"
-// and "=" are encoded differs; form decoding is never undone.
-func formEscapedPEM(f *fields, field, value string) ([][]byte, error) {
+func decodeEscapedPEM(f *fields, field, value string) ([][]byte, error) {
 	if strings.HasPrefix(value, "-----BEGIN+") {
 		return nil, f.halfDecoded(field, "form encoding, in which a plus sign is a space")
 	}

@@ -105,11 +105,11 @@ func (s *HeaderField) Certificate(r *http.Request) (*Presented, error) {
 func (s *HeaderField) parse(field, value string) (*Presented, error) {
 	switch s.format {
 	case FormatDER:
-		return s.decode(field, value, formDER, "", nil, nil)
+		return s.decode(field, value, formDER, "", nil, listForm{})
 	case FormatPEM:
-		return s.decode(field, value, formFoldedPEM, "", nil, nil)
+		return s.decode(field, value, formFoldedPEM, "", nil, listForm{})
 	case FormatEscapedPEM:
-		return s.decode(field, value, formEscapedPEM, "", nil, nil)
+		return s.decode(field, value, formEscapedPEM, "", nil, listForm{})
 	}
 	if err := s.size(field, len(value)); err != nil {
 		return nil, err

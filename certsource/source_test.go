@@ -728,6 +728,8 @@ func escape(s string) string {
 	return b.String()
 }
 
+func pemOf(c *x509.Certificate) []byte { return pkitest.PEM(c) }
+
 func pairs(s string) (out []string) {
 	for c := range slices.Chunk([]byte(s), 2) {
 		out = append(out, string(c))
