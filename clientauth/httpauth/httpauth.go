@@ -227,6 +227,9 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), clientKey{}, client))
 		r.Body = form.body
+		// The answer depends on the certificate, which no cache sees (RFC 9440,
+		// Section 2.4). A handler that knows better replaces it.
+		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
 }
