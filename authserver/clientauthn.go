@@ -90,6 +90,7 @@ func (x *exchange) authenticate(public bool) (*registered, *refusal) {
 	if cred.method != want {
 		found := cred.method
 		def(&found, "client_id alone")
+		x.pretend(cred)
 		return nil, x.fail(refuseClient, decision.Check{Name: decision.CheckMethod, Rule: "RFC 8705, Section 2",
 			Reason: decision.MethodMismatch, Expected: c.method, Found: found})
 	}
@@ -210,7 +211,7 @@ func parseBasic(header string) (id, secret string, ok bool) {
 func (x *exchange) pretend(cred credential) {
 	switch {
 	case cred.method == ClientSecretBasic:
-		_, _ = x.s.verifySecret(x.ctx(), secretHash{slow: x.s.slowSecrets.Load(), rounds: pbkdf2Rounds, salt: make([]byte, 16)}, cred.secret)
+		_, _ = x.s.verifySecret(x.ctx(), secretHash{}, cred.secret)
 	case cred.method == "" && x.presented.Leaf() != nil && x.s.cfg.Paths != nil:
 		p := x.presented
 		_, _ = x.s.cfg.Paths.Verify(x.ctx(), x.s.cfg.DefaultAnchorSet, pki.Chain{Leaf: p.Leaf(), Rest: p.Chain(), Digest: p.Digest()})
@@ -263,16 +264,25 @@ func (x *exchange) authenticateSecret(c *registered, secret string) error {
 	return nil
 }
 
-// verifySecret compares a secret with a hash. Slow hashes are computed one at a time,
+// noSecret is a slow hash that nothing matches.
+var noSecret = secretHash{slow: true, rounds: pbkdf2Rounds, salt: make([]byte, 16)}
+
+// verifySecret compares a secret with a hash. What it costs depends on the secret, and on
+// whether any client has a slow hash, not on the client. Slow hashes are computed one at a time,
 // so that guesses cannot take the machine from other clients, and the last secrets
 // that were right are remembered under a key of this process.
 func (s *Server) verifySecret(ctx context.Context, h secretHash, secret string) (bool, error) {
-	if generatedSecret(secret) || !h.slow {
-		h := h
+	if generatedSecret(secret) {
 		if h.slow { // a generated secret never has a slow hash: nothing to compare with
-			h = secretHash{salt: h.salt}
+			h = secretHash{}
 		}
 		return h.verify(secret), nil
+	}
+	if !h.slow { // and a chosen one never a fast hash
+		if !s.slowSecrets.Load() {
+			return h.verify(secret), nil
+		}
+		h = noSecret
 	}
 	hash := sha256.New()
 	hash.Write(s.secretKey[:])
