@@ -11,21 +11,20 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/certbound/certbound/certsource"
 )
 
-// A deployment is a program with one of its documented configurations, and the source
-// with which Certbound reads what it sends.
+// A deployment is a program with one of its documented configurations, and the preset with
+// which Certbound reads what it sends.
 type deployment struct {
 	name    string
 	preset  string
 	program program
-	source  func(certsource.Hop) (certsource.Source, error)
 	field   string // the header field with the certificate
 	// write is the form of the field; an attacker knows it, too.
 	write func(*x509.Certificate) string
 	chain chainPolicy
+	// trailers says that the proxy passes trailers on, where no source looks.
+	trailers bool
 }
 
 // A chainPolicy says whether a hop forwards what the client sent after its leaf.
@@ -53,16 +52,6 @@ func base64DER(c *x509.Certificate) string { return base64.StdEncoding.EncodeToS
 
 func byteSequence(c *x509.Certificate) string { return ":" + base64DER(c) + ":" }
 
-func headerField(field string, format certsource.HeaderFormat) func(certsource.Hop) (certsource.Source, error) {
-	return func(h certsource.Hop) (certsource.Source, error) {
-		return certsource.NewHeaderField(certsource.HeaderFieldConfig{Hop: h, Field: field, Format: format})
-	}
-}
-
-func rfc9440(h certsource.Hop) (certsource.Source, error) {
-	return certsource.NewRFC9440(certsource.RFC9440Config{Hop: h})
-}
-
 func nginx(files ...string) program {
 	return program{
 		name: "nginx", path: installed("nginx"), version: []string{"-v"}, number: regexp.MustCompile(`nginx/(\S+)`),
@@ -71,7 +60,7 @@ func nginx(files ...string) program {
 		also: [2]string{"test-nginx.conf", `
 daemon off;
 pid /etc/certbound/proxy/nginx.pid;
-error_log stderr info;
+error_log stderr warn;
 events { }
 http {
 	access_log off;
@@ -156,28 +145,23 @@ func deployments() []deployment {
 	return []deployment{
 		{
 			name: "nginx", preset: "nginx", program: nginx("nginx.conf"),
-			source: headerField("X-SSL-Client-Cert", certsource.FormatEscapedPEM),
-			field:  "X-SSL-Client-Cert", write: escapedPEM, chain: leafOnly,
+			field: "X-SSL-Client-Cert", write: escapedPEM, chain: leafOnly,
 		},
 		{
 			name: "haproxy", preset: "haproxy", program: haproxy("haproxy.cfg", "haproxy-crt-list.txt"),
-			source: headerField("X-SSL-Client-Cert", certsource.FormatDER),
-			field:  "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
+			field: "X-SSL-Client-Cert", write: base64DER, chain: chainOnce, trailers: true,
 		},
 		{
 			name: "apache", preset: "apache", program: apache("apache.conf"),
-			source: headerField("X-SSL-Client-Cert", certsource.FormatPEM),
-			field:  "X-SSL-Client-Cert", write: foldedPEM, chain: chainOnce,
+			field: "X-SSL-Client-Cert", write: foldedPEM, chain: chainOnce,
 		},
 		{
 			name: "caddy", preset: "caddy", program: caddy(built("caddy"), "Caddyfile"),
-			source: headerField("X-SSL-Client-Cert", certsource.FormatDER),
-			field:  "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
+			field: "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
 		},
 		{
 			name: "caddy-debian", preset: "caddy", program: caddy(installed("caddy"), "Caddyfile"),
-			source: headerField("X-SSL-Client-Cert", certsource.FormatDER),
-			field:  "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
+			field: "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
 		},
 	}
 }

@@ -197,19 +197,19 @@ func (o *origin) one(t *testing.T) request {
 	return seen[0]
 }
 
-// alike returns the fields of a request, and of its trailer, that are name or that some
-// program could take for it.
-func (r request) alike(name string) []string {
+// alike returns the fields of a request that are name or that some program could take for
+// it.
+func (r request) alike(name string) []string { return alike(r.header, name) }
+
+func alike(h http.Header, name string) []string {
 	fold := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }
 	var found []string
-	for _, h := range []http.Header{r.header, r.trailer} {
-		for field, values := range h {
-			if fold(field) != fold(name) {
-				continue
-			}
-			for _, v := range values {
-				found = append(found, field+": "+v)
-			}
+	for field, values := range h {
+		if fold(field) != fold(name) {
+			continue
+		}
+		for _, v := range values {
+			found = append(found, field+": "+v)
 		}
 	}
 	slices.Sort(found)

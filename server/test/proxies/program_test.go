@@ -156,9 +156,13 @@ func (p *program) start(t *testing.T, s settings) *proxy {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	said := func() string {
+	said := func() string { // the last lines
 		text, _ := os.ReadFile(log.Name())
-		return string(text)
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		for i, line := range lines {
+			lines[i] = line[:min(len(line), 300)]
+		}
+		return strings.Join(lines[max(0, len(lines)-30):], "\n")
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
