@@ -66,6 +66,8 @@ const (
 	Revoked           Reason = "revoked"
 	RevocationUnknown Reason = "revocation_unknown"
 	PathInvalid       Reason = "path_invalid" // any other fault of the path
+
+	// What is registered for the client.
 	SubjectMismatch   Reason = "subject_mismatch"
 	SubjectAbsent     Reason = "subject_absent" // no entry of the registered kind
 	NotRegistered     Reason = "certificate_not_registered"
