@@ -8,7 +8,7 @@ var presetApache = preset{
 		Name: "apache", Title: "Apache httpd", Field: "X-SSL-Client-Cert", ChainField: "X-SSL-Client-Cert-Chain-",
 		VerifyField: "X-SSL-Client-Verify",
 		Form:        "PEM with spaces for line ends (SSL_CLIENT_CERT)", Values: "SUCCESS, GENEROUS, FAILED:reason or NONE",
-		Most: KindCertificate, Chain: "yes, in numbered fields", Run: true, Versions: "2.4", Config: "apache.conf",
+		Most: KindCertificate, Chain: "yes, in numbered fields", Versions: "2.4", Config: "apache.conf",
 		Note: "Needs SSLOptions +ExportCertData.",
 	},
 	form: formFoldedPEM, list: listFoldedPEM, verify: judgeWords, good: "SUCCESS", none: []string{"(null)"},

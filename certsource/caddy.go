@@ -6,7 +6,7 @@ var presetCaddy = preset{
 	Preset: Preset{
 		Name: "caddy", Title: "Caddy", Field: "X-SSL-Client-Cert",
 		Form: "base64 of the DER (http.request.tls.client.certificate_der_base64)",
-		Most: KindCertificate, Chain: "no", Run: true, Versions: "2.x", Config: "Caddyfile",
+		Most: KindCertificate, Chain: "no", Versions: "2.x", Config: "Caddyfile",
 		Note: "Sends the leaf only; some versions send nothing over HTTP/3.",
 	},
 	form: formDER,
