@@ -29,17 +29,20 @@ func both(t *testing.T, f func(t *testing.T, ask bool)) {
 	t.Run("mtls", func(t *testing.T) { f(t, true) })
 }
 
+// versionSSL30 is deprecated in crypto/tls, which does not speak it.
+const versionSSL30 = 0x0300
+
 // Every version is offered to each listener.
 func TestVersionScan(t *testing.T) {
 	both(t, func(t *testing.T, ask bool) {
 		t.Attr("requirement", "M-7.3-2 T-9325-1 F1-B-7.1-1 F2-5.2.1-2")
 		_, address := serve(t, Config{Name: "scan", Handler: tellConnection, Pair: pairFor(t, pkitest.P256), AskForCertificate: ask})
 		for version, want := range map[uint16]bool{
-			tls.VersionSSL30: false, tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
+			versionSSL30: false, tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true,
 		} {
 			cfg := client(nil, publicName)
 			cfg.MinVersion, cfg.MaxVersion = version, version
-			if version < tls.VersionTLS10 { // crypto/tls does not speak it: by hand
+			if version == versionSSL30 { // by hand
 				if got := helloIsAnswered(t, address, version); got != want {
 					t.Errorf("%s: answered %t, want %t", tls.VersionName(version), got, want)
 				}

@@ -76,10 +76,9 @@ func explain(path string, err error) error {
 		return err
 	}
 	e := &Error{Path: path, Err: err}
-	var sql3 *sqlite.Error
-	switch {
-	case errors.As(err, &sql3):
-		e.Fault, e.Fix = faultOf(sql3.Code())
+	switch driver, ok := errors.AsType[*sqlite.Error](err); {
+	case ok:
+		e.Fix, e.Fault = faultOf(driver.Code())
 	case errors.Is(err, sql.ErrConnDone), err.Error() == "sql: database is closed":
 		return errClosed
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
@@ -97,21 +96,21 @@ const (
 	fixFull     = "make room; nothing that was acknowledged is lost, and writing goes on by itself"
 )
 
-func faultOf(code int) (fault error, fix string) {
+func faultOf(code int) (fix string, fault error) {
 	switch code & 0xff { // the rest of the code says more, for the text of the cause
 	case lib.SQLITE_NOTADB:
-		return ErrNotDatabase, "name another file, or move this one away to begin with an empty database"
+		return "name another file, or move this one away to begin with an empty database", ErrNotDatabase
 	case lib.SQLITE_READONLY, lib.SQLITE_PERM, lib.SQLITE_AUTH:
-		return ErrReadOnly, fixReadOnly
+		return fixReadOnly, ErrReadOnly
 	case lib.SQLITE_FULL:
-		return ErrFull, fixFull
+		return fixFull, ErrFull
 	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
-		return ErrLocked, "let the other process end its transaction, or raise the busy timeout"
+		return "let the other process end its transaction, or raise the busy timeout", ErrLocked
 	case lib.SQLITE_CORRUPT:
-		return ErrCorrupt, "put a backup back; see PRAGMA integrity_check for the extent"
+		return "put a backup back; see PRAGMA integrity_check for the extent", ErrCorrupt
 	case lib.SQLITE_CANTOPEN:
-		return ErrUnusable, "check that the folder is there and that this process may write in it"
+		return "check that the folder is there and that this process may write in it", ErrUnusable
 	default:
-		return ErrUnusable, ""
+		return "", ErrUnusable
 	}
 }
