@@ -121,7 +121,7 @@ func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*Fi
 func (d *decoder) shadows(path string) bool {
 	for _, f := range d.faults {
 		scope := f.Path
-		if i := strings.LastIndexAny(scope, ".["); i > 0 {
+		if i := strings.LastIndexByte(scope, '.'); i > 0 {
 			scope = scope[:i]
 		}
 		if path == scope || strings.HasPrefix(path, scope+".") || strings.HasPrefix(path, scope+"[") || f.Path == "" {

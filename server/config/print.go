@@ -47,11 +47,12 @@ func (p *printer) field(indent, path string, f *field, v reflect.Value) {
 		}
 		return
 	}
-	p.out.WriteString(" " + p.scalar(f, v))
 	origin := p.file.origins[path]
-	if origin == "" && v.IsZero() {
-		origin = "not set"
+	if _, given := p.file.places[path]; v.IsZero() && origin == "" && !given {
+		p.out.WriteString("  # not set\n")
+		return
 	}
+	p.out.WriteString(" " + p.scalar(f, v))
 	if origin != "" {
 		p.out.WriteString("  # " + origin)
 	}

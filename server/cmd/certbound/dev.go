@@ -22,6 +22,8 @@ import (
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/config"
+	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/telemetry"
 )
 
 type devFlags struct {
@@ -69,7 +71,7 @@ folder goes on with what is there.`,
 }
 
 // dev runs until a signal, or until the end of the story.
-func (a *app) dev(ctx context.Context, f devFlags) (err error) {
+func (a *app) dev(ctx context.Context, f devFlags) error {
 	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer restore()
 	context.AfterFunc(ctx, restore) // the second ^C ends the process at once
@@ -86,7 +88,7 @@ func (a *app) dev(ctx context.Context, f devFlags) (err error) {
 		port int
 		flag string
 	}{{f.port, "--port"}, {f.mtlsPort, "--mtls-port"}, {f.apiPort, "--api-port"}} {
-		l, err := listen(net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), p.flag)
+		l, err := listen.Open(net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)), p.flag)
 		if err != nil {
 			return err
 		}
@@ -115,53 +117,52 @@ func (a *app) dev(ctx context.Context, f devFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	running, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel()
-		err = errors.Join(err, in.stop())
-	}()
 	if err := folder.register(ctx, in.store, a.now()); err != nil {
-		return err
-	}
-	if err := in.start(running, listeners[0], listeners[1]); err != nil {
-		return err
+		return joinClose(err, in)
 	}
 	api := fmt.Sprintf("https://localhost:%d", ports[2])
-	handler, err := demoAPI(file.Issuer, api, folder.serverCA, logger, seen.observe)
+	handler, err := demoAPI(file.Issuer, api, folder.serverCA, logger, observers(in.metrics.ObserverAt(telemetry.EndpointAPI), seen.observe))
 	if err != nil {
-		return err
+		return joinClose(err, in)
 	}
-	apiTLS, err := serverTLS(file, "mtls", true)
-	if err != nil {
-		return err
+	if err := in.serveAll(listeners[0], listeners[1], nil); err != nil {
+		return joinClose(err, in)
 	}
-	in.serve(listeners[2], apiTLS, handler)
+	if err := in.serve("api", listeners[2], in.pairs["mtls"], true, handler); err != nil {
+		return joinClose(err, in)
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- in.run(serving) }()
 
 	s := &story{folder: folder, issuer: file.Issuer, mtls: file.Listen.MTLS.URL, api: api, seen: seen}
-	if err := s.waitReady(ctx); err != nil {
-		return err
+	if err := s.waitReady(serving); err != nil {
+		stop()
+		return errors.Join(<-ended, err)
+	}
+	if a.tamper != nil {
+		a.tamper(s)
 	}
 	out := newStoryPrinter(a, f.json)
 	out.begin(s)
-	s.tell(ctx, out.step)
+	s.tell(serving, out.step)
 	out.end(s, f.once)
-	if ctx.Err() != nil {
-		return nil
-	}
 	if f.once {
+		stop()
+		if err := <-ended; err != nil {
+			return err
+		}
 		if !s.Passed {
 			return errSilent
 		}
 		return nil
 	}
 	level.Set(slog.LevelInfo)
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-in.failed:
-		return err
-	}
+	return <-ended
 }
+
+func joinClose(err error, in *instance) error { return errors.Join(err, in.close()) }
 
 // lastDecision remembers the last refusal, for the operator's side of the story.
 type lastDecision struct {

@@ -2,211 +2,220 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/certbound/certbound/authserver"
-	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
+	"github.com/certbound/certbound/server/listen"
 	"github.com/certbound/certbound/server/store/sqlite"
+	"github.com/certbound/certbound/server/telemetry"
 )
 
-// An instance is a running authorization server: what serve runs, and dev with it.
+// An instance is an authorization server with everything around it: what serve runs,
+// and dev with it.
 type instance struct {
 	file    *config.File
-	store   *sqlite.Store
-	as      *authserver.Server
-	paths   *pki.Validator
-	watcher *pki.FileWatcher // nil if no set is configured
 	logger  *slog.Logger
-	servers []*http.Server
-	tasks   sync.WaitGroup
-	failed  chan error // the first listener or task that ended by itself
+	metrics *telemetry.Metrics
+	store   authserver.Store
+	as      *authserver.Server
+	watcher *pki.FileWatcher // nil if no set is configured
+	admin   *admin.Handler
+	group   *listen.Group
+	// The server certificates by the name of their listener. Several may be one.
+	pairs map[string]*listen.Pair
 }
 
 // newInstance opens the store and loads everything that a start needs. Nothing
-// listens yet.
+// listens yet. The caller calls run, or close.
 func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, observer decision.Observer) (_ *instance, err error) {
-	in := &instance{file: file, logger: logger, failed: make(chan error, 8)}
-	if in.paths, err = pki.NewValidator(pki.Config{Logger: logger}); err != nil {
+	in := &instance{file: file, logger: logger, metrics: telemetry.New(readVersion().Version), pairs: map[string]*listen.Pair{}}
+	paths, err := pki.NewValidator(pki.Config{Logger: logger})
+	if err != nil {
 		return nil, err
 	}
 	if sets := file.FileSets(); len(sets) > 0 {
-		in.watcher, err = pki.NewFileWatcher(in.paths, pki.WatchConfig{
+		in.watcher, err = pki.NewFileWatcher(paths, pki.WatchConfig{
 			Sets: sets, Interval: time.Duration(file.Trust.PollInterval), Logger: logger,
 		})
 		if err != nil {
 			return nil, err
 		}
+		in.metrics.Reloads("trust", func() telemetry.Reload { return telemetry.Reload{Broken: in.watcher.Err() != nil} })
 	}
-	cfg, err := file.AuthServer()
-	if err != nil {
+	if err := in.loadPairs(); err != nil {
 		return nil, err
 	}
 	guard, err := file.Guard()
 	if err != nil {
 		return nil, err
 	}
-	cfg.Paths, cfg.HasAnchorSet = in.paths, in.paths.HasSet
-	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
-	cfg.Logger, cfg.Observer = logger, observer
-	in.store, err = sqlite.Open(ctx, sqlite.Config{Path: file.Path(file.Store.SQLite), Logger: logger})
+	cfg, err := file.AuthServer()
 	if err != nil {
 		return nil, err
 	}
-	cfg.Store = in.store
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: file.Path(file.Store.SQLite), Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	in.store = in.metrics.Store(store)
+	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, paths.HasSet
+	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
+	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
 	if in.as, err = authserver.New(cfg); err != nil {
 		return nil, errors.Join(err, in.store.Close())
 	}
+	in.admin = admin.New(admin.Config{
+		Checks: []admin.Check{
+			{Name: "store", Run: in.store.Ping},
+			{Name: "signing keys", Run: in.hasKey},
+			{Name: "trust anchors", Run: func(context.Context) error { return nil }}, // loaded, or there were no start
+		},
+		Metrics: in.metrics.Handler(), Logger: logger,
+	})
+	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
 	return in, nil
 }
 
-// start runs the background work, and serves on listeners that are open already.
-func (in *instance) start(ctx context.Context, public, mtls net.Listener) error {
-	publicTLS, err := serverTLS(in.file, "public", false)
-	if err != nil {
-		return err
-	}
-	in.run("authorization server", func() error { return in.as.Run(ctx) })
-	if in.watcher != nil {
-		in.run("trust anchors", func() error {
-			if err := in.watcher.Run(ctx); err != nil && ctx.Err() == nil {
-				return err
+func observers(list ...decision.Observer) decision.Observer {
+	return func(ctx context.Context, d *decision.Decision) {
+		for _, o := range list {
+			if o != nil {
+				o(ctx, d)
 			}
-			return nil
-		})
-	}
-	in.serve(public, publicTLS, in.as.Handler())
-	if mtls != nil {
-		mtlsTLS, err := serverTLS(in.file, "mtls", true)
-		if err != nil {
-			return err
 		}
-		in.serve(mtls, mtlsTLS, in.as.MTLSHandler())
+	}
+}
+
+func (in *instance) hasKey(ctx context.Context) error {
+	keys, err := in.store.SigningKeys(ctx)
+	if err == nil && len(keys) == 0 {
+		err = errors.New("there is none yet")
+	}
+	return err
+}
+
+// loadPairs reads the server certificates; listeners with the same files share one.
+func (in *instance) loadPairs() error {
+	l := &in.file.Listen
+	loaded := map[string]*listen.Pair{}
+	for _, s := range []struct {
+		name      string
+		on        bool
+		cert, key config.Path
+	}{
+		{"public", !l.Public.InsecurePlainHTTP, l.Public.Certificate, l.Public.Key},
+		{"mtls", l.MTLS.Address != "" && !l.MTLS.InsecurePlainHTTP, l.MTLS.Certificate, l.MTLS.Key},
+	} {
+		if !s.on {
+			continue
+		}
+		cert, key := in.file.Path(s.cert), in.file.Path(s.key)
+		pair := loaded[cert+"\x00"+key]
+		if pair == nil {
+			var err error
+			if pair, err = listen.LoadPair(cert, key, in.logger); err != nil {
+				return fmt.Errorf("listen.%s: %w", s.name, err)
+			}
+			loaded[cert+"\x00"+key] = pair
+		}
+		in.pairs[s.name] = pair
+		in.metrics.Certificate("listen."+s.name, pair.NotAfter)
+		in.metrics.Reloads("listen."+s.name, func() telemetry.Reload { return telemetry.Reload{Broken: pair.Err() != nil} })
 	}
 	return nil
 }
 
-func (in *instance) run(name string, task func() error) {
-	in.tasks.Go(func() {
-		if err := task(); err != nil {
-			in.fail(fmt.Errorf("%s: %w", name, err))
-		}
+// serve adds a listener that is open already. A nil pair is plain HTTP.
+func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks bool, h http.Handler) error {
+	s, err := listen.New(listen.Config{
+		Name: name, Handler: in.metrics.Instrument(name, h), Pair: pair, AskForCertificate: asks,
+		MaxConnections: in.file.Limits.Connections, Logger: in.logger,
 	})
-}
-
-func (in *instance) fail(err error) {
-	select {
-	case in.failed <- err:
-	default:
-	}
-}
-
-// serve serves a handler on a listener, over TLS unless conf is nil.
-func (in *instance) serve(l net.Listener, conf *tls.Config, h http.Handler) {
-	s := &http.Server{
-		Handler:           certsource.RequireAuthority(h),
-		TLSConfig:         conf,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    128 << 10,
-		ConnContext:       certsource.ConnContext,
-		ErrorLog:          slog.NewLogLogger(in.logger.Handler(), slog.LevelDebug),
-	}
-	in.servers = append(in.servers, s)
-	in.tasks.Go(func() {
-		var err error
-		if conf == nil {
-			err = s.Serve(l)
-		} else {
-			err = s.ServeTLS(l, "", "")
-		}
-		if !errors.Is(err, http.ErrServerClosed) {
-			in.fail(err)
-		}
-	})
-}
-
-// stop lets requests finish, for as long as the configuration says, and closes the
-// store. The context of start has to be cancelled by the caller before.
-func (in *instance) stop() error {
-	grace, cancel := context.WithTimeout(context.Background(), time.Duration(in.file.Listen.ShutdownGrace))
-	defer cancel()
-	var errs []error
-	var stopping sync.WaitGroup
-	for _, s := range in.servers {
-		stopping.Go(func() {
-			if err := s.Shutdown(grace); err != nil {
-				_ = s.Close()
-			}
-		})
-	}
-	stopping.Wait()
-	in.tasks.Wait()
-	errs = append(errs, in.store.Close())
-	return errors.Join(errs...)
-}
-
-// reload looks at the files that may have changed, at once.
-func (in *instance) reload() error {
-	if in.watcher == nil {
-		return nil
-	}
-	return in.watcher.Reload()
-}
-
-// serverTLS returns the settings of one listener. Each has its own, so that tickets
-// of one are worth nothing at the other.
-func serverTLS(file *config.File, section string, asks bool) (*tls.Config, error) {
-	cert, key, plain := file.Listen.Public.Certificate, file.Listen.Public.Key, file.Listen.Public.InsecurePlainHTTP
-	if section == "mtls" {
-		cert, key, plain = file.Listen.MTLS.Certificate, file.Listen.MTLS.Key, file.Listen.MTLS.InsecurePlainHTTP
-	}
-	if plain {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(file.Path(cert), file.Path(key))
 	if err != nil {
-		return nil, fmt.Errorf("listen.%s: %w", section, err)
+		return err
 	}
-	conf := &tls.Config{
-		Certificates: []tls.Certificate{pair},
-		MinVersion:   tls.VersionTLS12,
-		CipherSuites: []uint16{
-			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-			tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		},
-		NextProtos: []string{"h2", "http/1.1"},
-	}
-	if asks {
-		conf.ClientAuth = tls.RequestClientCert // judged by the application, for each request
-	}
-	return conf, nil
+	in.metrics.Connections(name, s.Stats)
+	in.group.Add(s, l)
+	return nil
 }
 
-// listen opens an address. setting is what to change if the port is taken.
-func listen(address, setting string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, hinted(fmt.Errorf("%s is in use by another process", address), "stop it, or choose another port with %s", setting)
-	case errors.Is(err, syscall.EACCES):
-		return nil, hinted(fmt.Errorf("%s: not allowed to listen there", address), "choose a port above 1023 with %s", setting)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", setting, err)
+// serveAll adds the listeners of the configuration. One that is nil is left out.
+func (in *instance) serveAll(public, mtls, operator net.Listener) error {
+	if err := in.serve("public", public, in.pairs["public"], false, in.as.Handler()); err != nil {
+		return err
 	}
-	return l, nil
+	if mtls != nil {
+		if err := in.serve("mtls", mtls, in.pairs["mtls"], in.pairs["mtls"] != nil, in.as.MTLSHandler()); err != nil {
+			return err
+		}
+	}
+	if operator != nil {
+		return in.serve("admin", operator, nil, false, in.admin)
+	}
+	return nil
+}
+
+// run serves until ctx ends or something fails, and closes the store. What happens in
+// the background goes on until the last request is done.
+func (in *instance) run(ctx context.Context) error {
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	var tasks sync.WaitGroup
+	var failure error
+	tasks.Go(func() {
+		if err := in.as.Run(working); err != nil && working.Err() == nil {
+			failure = err
+			stopServing()
+		}
+	})
+	if in.watcher != nil {
+		tasks.Go(func() { _ = in.watcher.Run(working) })
+	}
+	for _, p := range in.uniquePairs() {
+		tasks.Go(func() { p.Run(working) })
+	}
+	err := in.group.Run(serving)
+	stopWorking()
+	tasks.Wait()
+	return errors.Join(failure, err, in.store.Close())
+}
+
+// close gives up an instance that was never run.
+func (in *instance) close() error { return in.store.Close() }
+
+func (in *instance) uniquePairs() []*listen.Pair {
+	seen := map[*listen.Pair]bool{}
+	var out []*listen.Pair
+	for _, p := range in.pairs {
+		if !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// reload looks at once at the files that may have changed. What is broken stays as it
+// was, loudly.
+func (in *instance) reload() error {
+	var errs []error
+	if in.watcher != nil {
+		errs = append(errs, in.watcher.Reload())
+	}
+	for _, p := range in.uniquePairs() {
+		errs = append(errs, p.Reload())
+	}
+	return errors.Join(errs...)
 }

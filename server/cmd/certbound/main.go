@@ -35,6 +35,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
+	tamper         func(*story) // for the test that a story can fail
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -72,6 +73,8 @@ func (a *app) report(err error) {
 		fmt.Fprintln(a.stderr, "certbound: error: "+strings.ReplaceAll(text, "\n", "\n  "))
 		if h, ok := errors.AsType[*hintError](e); ok {
 			hints = append(hints, h.hint)
+		} else if f, ok := errors.AsType[fixer](e); ok && !strings.Contains(text, f.Fix()) {
+			hints = append(hints, f.Fix())
 		}
 	}
 	for _, h := range hints {
@@ -83,8 +86,17 @@ func (a *app) warn(text string) { fmt.Fprintln(a.stderr, "certbound: warning: "+
 func (a *app) note(text string) { fmt.Fprintln(a.stderr, "certbound: note: "+text) }
 func (a *app) hint(text string) { fmt.Fprintln(a.stderr, "certbound: hint: "+text) }
 
+// A fixer is an error that knows what to change.
+type fixer interface {
+	error
+	Fix() string
+}
+
 // flatten splits what errors.Join has put together.
 func flatten(err error) []error {
+	if _, whole := err.(fixer); whole {
+		return []error{err}
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []error
 		for _, e := range joined.Unwrap() {

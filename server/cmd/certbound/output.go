@@ -171,15 +171,15 @@ func timeText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 U
 func spanText(now, t time.Time) string {
 	d := t.Sub(now).Abs()
 	var text string
-	switch days := int(d.Hours() / 24); {
-	case days >= 2:
-		text = fmt.Sprintf("%d days", days)
+	switch {
+	case d >= 48*time.Hour:
+		text = fmt.Sprintf("%.0f days", d.Hours()/24)
 	case d >= 2*time.Hour:
-		text = fmt.Sprintf("%d hours", int(d.Hours()))
+		text = fmt.Sprintf("%.0f hours", d.Hours())
 	case d >= 2*time.Minute:
-		text = fmt.Sprintf("%d minutes", int(d.Minutes()))
+		text = fmt.Sprintf("%.0f minutes", d.Minutes())
 	default:
-		text = fmt.Sprintf("%d seconds", int(d.Seconds()))
+		text = fmt.Sprintf("%.0f seconds", d.Seconds())
 	}
 	if t.Before(now) {
 		return text + " ago"

@@ -41,9 +41,9 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 			root.AddCommand(c)
 		}
 	}
-	add("run", a.devCommand())
-	add("manage", a.clientCommand(), a.configCommand())
-	add("look", a.inspectCommand())
+	add("run", a.devCommand(), a.serveCommand())
+	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand())
+	add("look", a.inspectCommand(), a.tokenCommand())
 	root.AddCommand(a.versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	return root

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/authserver/memstore"
+	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/server/config"
 	"github.com/certbound/certbound/server/store/sqlite"
 )
@@ -46,6 +48,9 @@ func (a *app) openStore(cmd *cobra.Command, f *storeFlags, create bool) (authser
 		}
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && !create {
+		if file != nil {
+			return memstore.New(), file, nil // no registration yet, but perhaps declared clients
+		}
 		return nil, nil, hinted(fmt.Errorf("%s: there is no such database", path),
 			"the server makes it at its first start, 'client add' at the first client")
 	}
@@ -70,3 +75,6 @@ func nearClient(ctx context.Context, store authserver.Store, id string) string {
 	}
 	return best
 }
+
+// noFetcher is for a server that serves nobody: key sets are allowed, never fetched.
+func noFetcher() *jwks.Fetcher { return jwks.NewFetcher(jwks.FetcherConfig{}) }

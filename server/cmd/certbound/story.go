@@ -268,7 +268,7 @@ func (s *story) recipes() []recipe {
 		{"get a token as billing", "TOKEN=$(" + base + " \\\n  " + as("billing") + " \\\n  -d grant_type=client_credentials -d client_id=billing \\\n  " +
 			s.mtls + "/token | sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/')"},
 		{"use it, with the certificate: 200", base + " " + as("billing") + call},
-		{"use it with another certificate: 401", base + " -i " + as("mallory") + call},
-		{"use it without a certificate: 401", base + " -i" + call},
+		{"use it with another certificate: 401", base + " -i -w '\\n' " + as("mallory") + call},
+		{"use it without a certificate: 401", base + " -i -w '\\n'" + call},
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"unicode/utf8"
 )
@@ -109,9 +110,17 @@ func (o *storyPrinter) end(s *story, once bool) {
 	}
 	o.line("")
 	o.line("%s", o.p.paint(dim, "# register, list and change clients while the server runs"))
-	o.line("certbound client list --config %s", shellQuote(s.folder.path("certbound.yaml")))
+	o.line("%s client list --config %s", programName(), shellQuote(s.folder.path("certbound.yaml")))
 	o.line("")
 	o.line("Serving. Refusals are logged below. Stop with ^C.")
+}
+
+// programName is what a reader can type: under 'go run' there is no certbound.
+func programName() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, "go-build") {
+		return "go run ./server/cmd/certbound"
+	}
+	return "certbound"
 }
 
 func wrapText(text string, width int) []string {
