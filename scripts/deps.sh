@@ -1,21 +1,44 @@
 #!/usr/bin/env bash
-# Installs what the tests (and with the argument "bench" the benchmarks) need from
-# Debian's packages. It does nothing where everything is there.
+# Installs what the tests (and with the argument "bench" the benchmarks) need: packages of
+# Debian's, and two proxies that are built from the Go module proxy. It does nothing where
+# everything is there.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 want=()
-need() { command -v "$1" >/dev/null 2>&1 || want+=("$2"); }
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || want+=("$2"); }
 need gcc gcc      # the race detector
 need curl curl    # the printed curl lines are run
 need openssl openssl
 if [ "${1:-}" = bench ]; then
   need npm npm
+else
+  # The proxies that server/test/proxies puts in front of the server.
+  need nginx nginx
+  need haproxy haproxy
+  need apache2 apache2-bin
+  need caddy caddy
 fi
-[ ${#want[@]} -eq 0 ] && exit 0
 
-if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
-  echo "the tests need these packages; install them first: ${want[*]}" >&2
-  exit 1
+if [ ${#want[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
+    echo "the tests need these packages; install them first: ${want[*]}" >&2
+    exit 1
+  fi
+  # The packages of proxies would start services on port 80.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' > $policy
+    chmod +x $policy
+  fi
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null
 fi
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${want[@]}" >/dev/null
+
+# Caddy and Traefik, once for each version. Traefik is the real program with its clients of
+# Kubernetes, AWS and others: six minutes of two processors, the first time.
+if [ "${1:-}" != bench ]; then
+  server/test/proxies/build/build.sh caddy >/dev/null
+  server/test/proxies/build/build.sh traefik >/dev/null
+fi

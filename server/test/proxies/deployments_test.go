@@ -142,26 +142,20 @@ func traefik(files ...string) program {
 
 // deployments are all that is documented as run.
 func deployments() []deployment {
+	const own = "X-SSL-Client-Cert"
+	crtList := "haproxy-crt-list.txt"
 	return []deployment{
-		{
-			name: "nginx", preset: "nginx", program: nginx("nginx.conf"),
-			field: "X-SSL-Client-Cert", write: escapedPEM, chain: leafOnly,
-		},
-		{
-			name: "haproxy", preset: "haproxy", program: haproxy("haproxy.cfg", "haproxy-crt-list.txt"),
-			field: "X-SSL-Client-Cert", write: base64DER, chain: chainOnce, trailers: true,
-		},
-		{
-			name: "apache", preset: "apache", program: apache("apache.conf"),
-			field: "X-SSL-Client-Cert", write: foldedPEM, chain: chainOnce,
-		},
-		{
-			name: "caddy", preset: "caddy", program: caddy(built("caddy"), "Caddyfile"),
-			field: "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
-		},
-		{
-			name: "caddy-debian", preset: "caddy", program: caddy(installed("caddy"), "Caddyfile"),
-			field: "X-SSL-Client-Cert", write: base64DER, chain: leafOnly,
-		},
+		{name: "nginx", preset: "nginx", program: nginx("nginx.conf"), field: own, write: escapedPEM},
+		{name: "haproxy", preset: "haproxy", program: haproxy("haproxy.cfg", crtList), field: own, write: base64DER, chain: chainOnce, trailers: true},
+		{name: "apache", preset: "apache", program: apache("apache.conf"), field: own, write: foldedPEM, chain: chainOnce},
+		{name: "caddy", preset: "caddy", program: caddy(built("caddy"), "Caddyfile"), field: own, write: base64DER},
+		{name: "caddy-debian", preset: "caddy", program: caddy(installed("caddy"), "Caddyfile"), field: own, write: base64DER},
+		{name: "traefik", preset: "traefik", program: traefik("traefik.yaml", "traefik-dynamic.yaml"), field: "X-Forwarded-Tls-Client-Cert", write: base64DER, chain: chainKept},
+
+		{name: "nginx-rfc9440", preset: "rfc9440", program: nginx("nginx-rfc9440.conf"), field: "Client-Cert", write: byteSequence},
+		{name: "haproxy-rfc9440", preset: "rfc9440", program: haproxy("haproxy-rfc9440.cfg", crtList), field: "Client-Cert", write: byteSequence, trailers: true},
+		{name: "apache-rfc9440", preset: "rfc9440", program: apache("apache-rfc9440.conf"), field: "Client-Cert", write: byteSequence, chain: chainOnce},
+		{name: "caddy-rfc9440", preset: "rfc9440", program: caddy(built("caddy"), "Caddyfile-rfc9440"), field: "Client-Cert", write: byteSequence},
+		{name: "caddy-debian-rfc9440", preset: "rfc9440", program: caddy(installed("caddy"), "Caddyfile-rfc9440"), field: "Client-Cert", write: byteSequence},
 	}
 }

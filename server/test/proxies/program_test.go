@@ -7,6 +7,7 @@ package proxies
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/certbound/certbound/internal/fixture"
 )
 
 // A program is a proxy that can be run.
@@ -176,26 +179,24 @@ func (p *program) start(t *testing.T, s settings) *proxy {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the group that was started above
 		log.Close()
 	})
-	deadline := time.Now().Add(30 * time.Second)
-	for _, addr := range []string{px.tls, px.plain} {
-		for {
-			c, err := net.DialTimeout("tcp", addr, time.Second)
-			if err == nil {
-				c.Close()
-				break
-			}
-			select {
-			case err := <-ended:
-				ended <- err
-				t.Fatalf("%s ended at once: %v\n%s", p.name, err, said())
-			case <-time.After(20 * time.Millisecond):
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s does not listen on %s\n%s", p.name, addr, said())
-			}
+	// It is ready when a handshake succeeds: some listen before they have read all.
+	cfg := &tls.Config{ServerName: "as.test", RootCAs: fixture.Certs().ServerCA.Pool()}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		c, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Second}, "tcp", px.tls, cfg)
+		if err == nil {
+			c.Close()
+			return px
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s ended at once: %v\n%s", p.name, err, said())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s makes no handshake on %s: %v\n%s", p.name, px.tls, err, said())
 		}
 	}
-	return px
 }
 
 // A replacer turns the documented configuration into one for the test: other ports, other
