@@ -2,11 +2,14 @@ package certsource_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/certbound/certbound"
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/pkitest"
 )
@@ -144,6 +147,72 @@ func FuzzHeaderDER(f *testing.F) {
 	})
 }
 
+// Every preset, from the fields that its hop sends: the certificate, the chain, and what
+// the hop says of it. What was accepted is what the hop would send for the same
+// certificates.
+func FuzzPresets(f *testing.F) {
+	type target struct {
+		preset certsource.Preset
+		source certsource.Source
+		verify string
+		chain  string
+	}
+	leaf, issuer := vector(f, "leaf.pem"), vector(f, "intermediate.pem")
+	var targets []target
+	for i, p := range certsource.Presets() {
+		t := target{preset: p, source: preset(f, p.Name, nil), verify: p.VerifyField, chain: p.ChainField}
+		if t.verify == "" && len(p.Flags) > 0 {
+			t.verify = p.Flags[0]
+		}
+		if strings.HasSuffix(t.chain, "-") {
+			t.chain += "0"
+		}
+		targets = append(targets, t)
+		for _, sent := range []http.Header{p.Forward(leaf, issuer), p.Forward(issuer)} {
+			f.Add(uint8(i), sent.Get(fieldOf(p)), sent.Get(t.chain), sent.Get(t.verify))
+			f.Add(uint8(i), sent.Get(fieldOf(p))+" ", strings.ReplaceAll(sent.Get(t.chain), "+", " "), "NONE")
+		}
+		f.Add(uint8(i), "", "", "0")
+		f.Add(uint8(i), `""`, "(null)", "FAILED:x")
+	}
+	f.Fuzz(func(t *testing.T, i uint8, value, chain, verify string) {
+		target := targets[int(i)%len(targets)]
+		sent := target.preset.Forward(leaf)
+		for name, v := range map[string]string{fieldOf(target.preset): value, target.chain: chain, target.verify: verify} {
+			if name != "" {
+				sent.Set(name, v)
+			}
+		}
+		for name := range sent { // a digest of the other certificate would refuse everything
+			if strings.HasSuffix(name, "-Sha256") && target.preset.Most == certsource.KindCertificate {
+				sent.Del(name)
+			}
+		}
+		got := fuzzSource(t, target.source, sent)
+		if got == nil || got.Kind() != certsource.KindCertificate || target.preset.Name == "xfcc" { // XFCC has its own
+			return
+		}
+		again := fuzzSource(t, target.source, target.preset.Forward(got.Leaf(), got.Chain()...))
+		if again.Thumbprint() != got.Thumbprint() {
+			t.Errorf("%s: %q became another certificate", target.preset.Name, value)
+		}
+		if again != nil && len(again.Chain()) > 0 && again.Digest() != got.Digest() {
+			t.Errorf("%s: %q became another chain", target.preset.Name, chain)
+		}
+	})
+}
+
+// fieldOf is the field with the certificate in what the preset forwards.
+func fieldOf(p certsource.Preset) string {
+	switch {
+	case p.Most == certsource.KindAttributes:
+		return "X-SSL-Client-S-DN"
+	case p.Field == "":
+		return "X-Client-Cert"
+	}
+	return p.Field
+}
+
 func BenchmarkTLS(b *testing.B) {
 	r := over(request(b, proxy), client)
 	b.ReportAllocs()
@@ -179,6 +248,62 @@ func BenchmarkRFC9440(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What each source costs for a request: of a certificate that was seen before, which is
+// every request of a kept-alive connection but the first, and of a new one.
+func BenchmarkPresets(b *testing.B) {
+	for _, p := range certsource.Presets() {
+		r := from(b, proxy, p.Forward(client.Cert, middle.Cert))
+		for name, value := range map[string]string{"Accept": "*/*", "User-Agent": "x", "Content-Type": "application/x-www-form-urlencoded", "Content-Length": "30", "X-Forwarded-For": "203.0.113.1", "X-Request-Id": "1"} {
+			r.Header.Set(name, value)
+		}
+		b.Run(p.Name+"/known", func(b *testing.B) {
+			src := preset(b, p.Name, nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := src.Certificate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(p.Name+"/new", func(b *testing.B) {
+			src := preset(b, p.Name, nil)
+			forget := certsource.Forget(src)
+			b.ReportAllocs()
+			for b.Loop() {
+				forget()
+				if _, err := src.Certificate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// What it costs to know the proxy, beside reading the field.
+func BenchmarkHop(b *testing.B) {
+	for name, hop := range map[string]certsource.Hop{
+		"prefix":     byAddress,
+		"thumbprint": {Thumbprints: []string{certbound.Thumbprint(named.Cert)}},
+		"key":        {PublicKeys: []string{certsource.PublicKeyDigest(named.Cert)}},
+		"spiffe": {SPIFFEIDs: []string{"spiffe://agora.example/edge"},
+			VerifyProxy: func(context.Context, *x509.Certificate, []*x509.Certificate) error { return nil }},
+	} {
+		b.Run(name, func(b *testing.B) {
+			src := preset(b, "caddy", func(c *certsource.PresetConfig) { c.Hop = hop })
+			r := request(b, proxy, "X-SSL-Client-Cert", base64.StdEncoding.EncodeToString(client.Cert.Raw))
+			if name != "prefix" {
+				over(r, named)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := src.Certificate(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 func BenchmarkForeign(b *testing.B) {
