@@ -2,9 +2,14 @@ package oauthclient_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -62,4 +67,44 @@ func ExampleGenerateSelfSigned() {
 	}
 	fmt.Println(len(cert.Certificate), "certificate, names:", len(cert.Leaf.DNSNames))
 	// Output: 1 certificate, names: 0
+}
+
+// Authentication with a signed assertion, and tokens that are bound to a certificate: the
+// two are independent (RFC 8705, Section 3).
+func ExampleConfig_privateKeyJWT() {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader) // registered in the client's jwks
+	if err != nil {
+		log.Fatal(err)
+	}
+	cert, err := oauthclient.GenerateSelfSigned(24 * time.Hour)
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := oauthclient.New(oauthclient.Config{
+		Issuer:       "https://as.example.com",
+		ClientID:     "reporting",
+		AuthMethod:   oauthclient.PrivateKeyJWT,
+		AssertionKey: key, AssertionAlg: "ES256",
+		Certificate:        oauthclient.Static(cert),
+		RequireBoundTokens: true, // an unbound token is an error, and not a bearer token
+		Resources:          []string{"https://api.example.com"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(c.Thumbprint()))
+	// Output: 43
+}
+
+// What went wrong, for a program: the endpoint, its status and its code.
+func ExampleError() {
+	var c *oauthclient.Client // see the Example of the package
+
+	report := func(ctx context.Context) {
+		_, err := c.TokenSource(ctx).Token()
+		if e, ok := errors.AsType[*oauthclient.Error](err); ok && e.Code == "invalid_client" {
+			log.Printf("%s answers %d: %s", e.Endpoint, e.Status, e.Hint) // the hint names the certificate that was sent
+		}
+	}
+	_ = report
 }

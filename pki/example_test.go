@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log"
 
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/pkitest"
@@ -37,4 +38,20 @@ func Example() {
 	// 2 <nil>
 	// chain_incomplete
 	// the issuer CN=Apps,O=Agora, which is not an anchor, not a helper and was not presented
+}
+
+// Anchors in files, by the name that registrations use. A broken file at start is an
+// error; one that breaks later keeps the old set, loudly.
+func ExampleNewFileWatcher() {
+	validator, err := pki.NewValidator(pki.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	watcher, err := pki.NewFileWatcher(validator, pki.WatchConfig{Sets: []pki.FileSet{
+		{Name: "partners", AnchorFiles: []string{"trust/partners"}, HelperFiles: []string{"trust/intermediates.pem"}},
+	}})
+	if err != nil {
+		log.Fatal(err) // each fault with file and line
+	}
+	go watcher.Run(context.Background())
 }

@@ -2,6 +2,7 @@ package resourceserver_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -36,6 +37,39 @@ func Example() {
 		TLSConfig: &tls.Config{ClientAuth: tls.RequestClientCert},
 	}
 	_ = srv // srv.ListenAndServeTLS("server.pem", "server-key.pem")
+}
+
+// The shortest protected API. It answers 401 unless the token belongs to the certificate
+// of the connection.
+func Example_handler() {
+	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
+
+	v, err := resourceserver.New(resourceserver.Config{
+		Resource: "https://api.example.com", Issuer: "https://as.example.com", Source: certsource.TLS{}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{
+		Handler:     v.Middleware("accounts")(api), // the scope that api needs
+		ConnContext: certsource.ConnContext,
+		TLSConfig:   &tls.Config{ClientAuth: tls.RequestClientCert}} // asks; the token decides
+	log.Fatal(srv.ListenAndServeTLS("api.pem", "api-key.pem"))
+}
+
+// A handler that answers refusals itself, and what an accepted request brings.
+func ExampleVerifier_VerifyRequest() {
+	var v *resourceserver.Verifier // see the Example of the package
+
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		access, err := v.VerifyRequest(r, "accounts")
+		if e, ok := errors.AsType[*resourceserver.Error](err); ok {
+			log.Printf("refused: %s", e.Reason())
+			resourceserver.WriteError(w, r, e)
+			return
+		}
+		fmt.Fprintln(w, access.Token.ClientID, access.Token.Scopes, access.Presented.Thumbprint())
+	}
+	_ = handler
 }
 
 // Opaque tokens: the issuer is asked, with the resource server's own certificate.

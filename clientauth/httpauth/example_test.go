@@ -68,3 +68,54 @@ func Example() {
 	// 200 hello billing
 	// 400 {"error":"invalid_client","error_description":"client authentication failed"}
 }
+
+// One endpoint for clients of both methods, out of one table. Which method a client uses
+// is for the table to say.
+func ExampleConfig_both() {
+	type row struct{ dn, pem string }
+	var find func(ctx context.Context, clientID string) (row, error)
+	var paths *pki.Validator
+
+	auth, err := httpauth.New(httpauth.Config{
+		Methods: httpauth.Both,
+		Source:  certsource.TLS{},
+		Paths:   paths,
+		Subjects: clientauth.SubjectDNs("partners", func(ctx context.Context, id string) (string, error) {
+			r, err := find(ctx, id)
+			return r.dn, err // "" is a client that this look-up does not know
+		}),
+		Certificates: clientauth.Certificates(func(ctx context.Context, id string) ([]*x509.Certificate, error) {
+			r, err := find(ctx, id)
+			if err != nil || r.pem == "" {
+				return nil, err // nil: not known here
+			}
+			return pki.ParsePEM(id, []byte(r.pem))
+		}),
+	})
+	_, _ = auth, err
+}
+
+// Certificates first, then another scheme. What the certificate lacked stands in the
+// context, so that whoever refuses in the end can say so.
+func ExampleRefusal_Continue() {
+	var isPassword func(r *http.Request) bool // of a client that is not registered for mutual TLS
+
+	cfg := httpauth.Config{
+		Refuse: func(w http.ResponseWriter, r *http.Request, f *httpauth.Refusal) { f.Continue(w, r) },
+	}
+	_ = cfg
+	token := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if client, ok := httpauth.ClientFromContext(r.Context()); ok {
+			fmt.Fprintln(w, "a token for", client.ID)
+			return
+		}
+		if r.Header.Get("Authorization") != "" && isPassword(r) {
+			fmt.Fprintln(w, "a token")
+			return
+		}
+		if f, ok := httpauth.RefusalFromContext(r.Context()); ok {
+			f.Respond(w, r)
+		}
+	})
+	_ = token
+}
