@@ -3,6 +3,7 @@ package pki
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -28,18 +29,57 @@ type accepted struct {
 	since   time.Time // the latest notBefore
 }
 
+// A refused holds nothing of what the stranger has sent but its digest, in the key: a
+// certificate of 240 kB can take 10 MB when it is parsed.
 type refused struct {
-	err          *Error
+	err          Error
+	place        int // of the certificate at fault in what was presented, or notPresented
 	since, until time.Time
 }
 
+const notPresented = -1
+
+func remember(e *Error, chain Chain, since, until time.Time) *refused {
+	r := &refused{err: *e, place: notPresented, since: since, until: until}
+	if e.Err != nil {
+		r.err.Err = rememberedError(fact(e.Err.Error())) // those of crypto/x509 hold the certificate
+	}
+	for i := range 1 + len(chain.Rest) {
+		if e.Cert != nil && e.Cert == chain.at(i) {
+			r.err.Cert, r.place = nil, i
+		}
+	}
+	return r
+}
+
+// again returns the refusal for a chain with the same digest.
+func (r *refused) again(chain Chain) *Error {
+	e := r.err
+	if r.place != notPresented {
+		e.Cert = chain.at(r.place)
+	}
+	return &e
+}
+
+func (c Chain) at(i int) *x509.Certificate {
+	if i == 0 {
+		return c.Leaf
+	}
+	return c.Rest[i-1]
+}
+
+// A rememberedError is the text of an error.
+type rememberedError string
+
+func (e rememberedError) Error() string { return string(e) }
+
 // recall looks into both caches. Dates are compared on every hit.
-func (v *Validator) recall(k key, now time.Time) (*Verdict, *Error) {
+func (v *Validator) recall(k key, chain Chain, now time.Time) (*Verdict, *Error) {
 	if a, ok := v.accepted.get(k); ok && !now.After(a.verdict.Until) && !now.Before(a.since) {
 		return &a.verdict, nil
 	}
 	if r, ok := v.refused.get(k); ok && now.Before(r.until) && !now.Before(r.since) {
-		return nil, r.err
+		return nil, r.again(chain)
 	}
 	return nil, nil
 }
@@ -137,7 +177,7 @@ func (v *Validator) judgeOnce(ctx context.Context, t *trust, k key, chain Chain)
 	if lead {
 		// Between the look into the cache and this lock the flight before this
 		// one may have landed.
-		if verdict, e := v.recall(k, v.cfg.Now()); verdict != nil || e != nil {
+		if verdict, e := v.recall(k, chain, v.cfg.Now()); verdict != nil || e != nil {
 			v.flights.mu.Unlock()
 			return verdict, e
 		}
@@ -192,9 +232,10 @@ func (v *Validator) fly(ctx context.Context, f *flight, t *trust, k key, chain C
 	now := v.cfg.Now()
 	a, e := v.judge(ctx, t, chain, now)
 	if e != nil {
+		e.Expected, e.Found = fact(e.Expected), fact(e.Found)
 		f.err = e
 		if until := v.forget(e, now); now.Before(until) {
-			v.refused.put(k, &refused{e, now, until})
+			v.refused.put(k, remember(e, chain, now, until))
 		}
 		return
 	}

@@ -259,6 +259,18 @@ func plain(s string) string {
 	return s
 }
 
+// maxFact bounds what an [Error] expects and finds, in bytes. Names, usages and extensions
+// of a stranger's certificate stand there.
+const maxFact = 1024
+
+// fact bounds s.
+func fact(s string) string {
+	if len(s) > maxFact {
+		return strings.ToValidUTF8(s[:maxFact], "") + "..." // a copy: s is not held
+	}
+	return s
+}
+
 func cut(s string) string {
 	const most = 256
 	if len(s) > most {

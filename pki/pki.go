@@ -314,7 +314,7 @@ func (v *Validator) Verify(ctx context.Context, set string, chain Chain) (*Verdi
 		k.revocation = t.revocation.Generation()
 	}
 	now := v.cfg.Now()
-	if verdict, e := v.recall(k, now); verdict != nil {
+	if verdict, e := v.recall(k, chain, now); verdict != nil {
 		return verdict, nil
 	} else if e != nil {
 		return nil, e
