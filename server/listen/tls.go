@@ -3,6 +3,8 @@ package listen
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 )
 
@@ -11,10 +13,10 @@ import (
 // (Section 4.2), HTTP/2 and HTTP/1.1 by ALPN. A client that asks for a name which the
 // certificate is not valid for is turned away in the handshake (Section 3.7).
 //
-// A client certificate is asked for, or not, and never verified here: no ClientCAs, no
-// verifying mode. So a client with a self-signed certificate gets as far as one from a
-// CA, a refusal is an OAuth error instead of a TLS alert, and a resumed session, whose
-// certificate TLS does not look at again, is judged like a new one.
+// A client certificate is asked for, or not, and not verified here, but for its size: no
+// ClientCAs, no verifying mode. So a client with a self-signed certificate gets as far as
+// one from a CA, a refusal is an OAuth error instead of a TLS alert, and a resumed session,
+// whose certificate TLS does not look at again, is judged like a new one.
 //
 // Every listener needs a config of its own.
 func TLSConfig(pair *Pair, askForCertificate bool) *tls.Config {
@@ -34,8 +36,35 @@ func TLSConfig(pair *Pair, askForCertificate bool) *tls.Config {
 	}
 	if askForCertificate {
 		conf.ClientAuth = tls.RequestClientCert
+		// Also called when a session is resumed, whose certificates come from the ticket.
+		conf.VerifyConnection = func(s tls.ConnectionState) error { return presentable(s.PeerCertificates) }
 	}
 	return conf
+}
+
+// What a connection keeps of its client's certificates for as long as it is open, and no
+// client has: 200 certificates of the usual size pass, and are refused by the application.
+const (
+	maxPresented = 128 << 10 // bytes of DER, all certificates together
+	maxNames     = 1000      // subject alternative names, all certificates together
+)
+
+// ErrTooLarge reports a handshake whose client presents too much.
+var ErrTooLarge = errors.New("listen: the client presents certificates that are too large")
+
+// presentable bounds the memory of a connection. crypto/tls takes 256 KiB, which can take
+// 40 times as much when they are parsed.
+func presentable(certs []*x509.Certificate) error {
+	size, names := 0, 0
+	for _, c := range certs {
+		size += len(c.Raw)
+		names += len(c.DNSNames) + len(c.URIs) + len(c.EmailAddresses) + len(c.IPAddresses)
+	}
+	if size > maxPresented || names > maxNames {
+		return fmt.Errorf("%w: expected at most %d bytes and %d names, found %d and %d; let the client send its certificate and the intermediates only",
+			ErrTooLarge, maxPresented, maxNames, size, names)
+	}
+	return nil
 }
 
 // rotateTickets puts a new ticket key before the one in use, and drops those before
