@@ -7,6 +7,7 @@ package decision
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -36,6 +37,20 @@ func (o Outcome) String() string {
 
 // MarshalText implements [encoding.TextMarshaler].
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText has written. After an error o is Failed.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	for _, known := range []Outcome{Failed, Passed, Skipped} {
+		if string(text) == known.String() {
+			*o = known
+			return nil
+		}
+	}
+	*o = Failed
+	return fmt.Errorf("decision: outcome: expected failed, passed or skipped, found %q", clip(string(text)))
+}
+
+func clip(s string) string { return s[:min(len(s), 32)] }
 
 // A Check is one thing that was looked at.
 type Check struct {
@@ -151,13 +166,20 @@ func (c Check) HowToFix() string {
 	return c.Reason.Fix()
 }
 
+// Bounds of what a decision adds to a log: of each text, in bytes, and of warnings. Nearly
+// all of it can be made of what a stranger has sent.
+const (
+	maxLogged   = 1024
+	maxWarnings = 8
+)
+
 // LogValue implements [slog.LogValuer]: the facts and, of a refusal, the failed
-// check.
+// check. Long texts are cut, as is the list of warnings.
 func (d *Decision) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.Bool("allowed", d.Allowed)}
 	add := func(key, value string) {
 		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
+			attrs = append(attrs, slog.String(key, bounded(value)))
 		}
 	}
 	add("client_id", d.ClientID)
@@ -174,11 +196,22 @@ func (d *Decision) LogValue() slog.Value {
 		add("found", c.Found)
 		add("fix", c.HowToFix())
 	}
-	for _, w := range d.Warnings {
+	for i, w := range d.Warnings {
+		if i == maxWarnings {
+			attrs = append(attrs, slog.Int("more_warnings", len(d.Warnings)-i))
+			break
+		}
 		add("warning", string(w.Reason))
 		add("warning_found", w.Found)
 	}
 	return slog.GroupValue(attrs...)
+}
+
+func bounded(s string) string {
+	if len(s) <= maxLogged {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxLogged], "") + "…"
 }
 
 // String returns the decision as text of several lines, for an operator.

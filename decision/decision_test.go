@@ -8,9 +8,11 @@ import (
 	"go/parser"
 	"go/token"
 	"log/slog"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/certbound/certbound/decision"
 )
@@ -174,6 +176,57 @@ func TestLogValue(t *testing.T) {
 		if got := record.Decision[key]; got != want {
 			t.Errorf("%s: %v, want %v", key, got, want)
 		}
+	}
+}
+
+// What a log has of a decision is all of it: certbound explain reads it back.
+func TestLogReadBack(t *testing.T) {
+	want := example()
+	var buf bytes.Buffer
+	slog.New(slog.NewJSONHandler(&buf, nil)).Info("refused", "decision", want)
+	var record struct{ Decision decision.Decision }
+	if err := json.Unmarshal(buf.Bytes(), &record); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(&record.Decision, want) {
+		t.Errorf("read back\n%s\nof\n%s", &record.Decision, want)
+	}
+	buf.Reset()
+	slog.New(slog.NewTextHandler(&buf, nil)).Info("refused", "decision", want)
+	if line := `decision.checks="chain passed found: partners; revocation skipped found: switched off; subject failed (subject_mismatch) expected: CN=a found: CN=b"`; !strings.Contains(buf.String(), line) {
+		t.Errorf("no %s in %s", line, buf.String())
+	}
+}
+
+func TestOutcomeText(t *testing.T) {
+	for _, o := range []decision.Outcome{decision.Failed, decision.Passed, decision.Skipped} {
+		text, _ := o.MarshalText()
+		got := decision.Passed
+		if err := got.UnmarshalText(text); err != nil || got != o {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	got := decision.Passed
+	if err := got.UnmarshalText([]byte("perhaps")); err == nil || got != decision.Failed {
+		t.Errorf("an unknown outcome: %s, %v", got, err)
+	}
+}
+
+// A stranger presents a certificate with a subject of 8 kB and sends 3,000 header fields
+// that look like those of proxies, again and again over one connection: each request of
+// 150 bytes made a record of 100 kB. A decision is bounded, however it was filled.
+func TestAttackLogFlood(t *testing.T) {
+	d := decision.New()
+	long := strings.Repeat("ü\x00", 8<<10)
+	d.ClientID, d.Subject, d.Peer = long, long, long
+	for range 3000 {
+		d.Warnings = append(d.Warnings, decision.Check{Name: decision.CheckSource, Reason: decision.SourceForeignHeader, Found: long})
+	}
+	d.Fail(decision.Check{Name: decision.CheckSubject, Reason: decision.SubjectMismatch, Expected: long, Found: long, Fix: long})
+	var b strings.Builder
+	slog.New(slog.NewTextHandler(&b, nil)).Info("refused", "decision", d)
+	if b.Len() > 60<<10 || !utf8.ValidString(b.String()) || strings.Count(b.String(), "\n") != 1 || !strings.Contains(b.String(), "more_warnings=2992") {
+		t.Errorf("a record of %d bytes: %.200s", b.Len(), b.String())
 	}
 }
 
