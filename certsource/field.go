@@ -99,7 +99,7 @@ func (f *fields) stranger(r *http.Request, why string) (*Presented, error) {
 	}
 	for name := range r.Header {
 		if _, ok := f.own.resemble(name); ok || isForeign(name) {
-			return nil, &UntrustedPeerError{Source: f.source, Field: name, Peer: Peer(r.Context()), Why: why}
+			return nil, &UntrustedPeerError{Source: f.source, Field: shortName(name), Peer: Peer(r.Context()), Why: why}
 		}
 	}
 	return nil, ErrNoCertificate

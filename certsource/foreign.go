@@ -29,7 +29,8 @@ var foreign = []string{
 // Foreign returns the names of the known certificate fields of r that the configured
 // source does not read (see [Description].Fields), sorted, as they stand in r.Header.
 // Spellings with underscores count too. Such a field is never used; that it is there
-// means that a proxy is set up for another source, or that somebody is trying.
+// means that a proxy is set up for another source, or that somebody is trying. They are for
+// logs, so there are 32 at most, and of a long one the beginning.
 func Foreign(r *http.Request, configured ...string) []string {
 	var found []string
 	for name := range r.Header {
@@ -38,7 +39,24 @@ func Foreign(r *http.Request, configured ...string) []string {
 		}
 	}
 	slices.Sort(found)
+	if len(found) > maxForeign {
+		found = slices.Clone(found[:maxForeign])
+	}
+	for i := range found {
+		found[i] = shortName(found[i])
+	}
 	return found
+}
+
+const maxForeign = 32
+
+// shortName bounds the name of a field for a log. A stranger can send one as long as all
+// the header may be.
+func shortName(name string) string {
+	if len(name) > maxFieldName {
+		return name[:maxFieldName] + "…" // names are ASCII
+	}
+	return name
 }
 
 func isForeign(name string) bool {
