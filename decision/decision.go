@@ -173,8 +173,9 @@ const (
 	maxWarnings = 8
 )
 
-// LogValue implements [slog.LogValuer]: the facts and, of a refusal, the failed
-// check. Long texts are cut, as is the list of warnings.
+// LogValue implements [slog.LogValuer]: the facts, every check, and the failed one once
+// more by itself, so that a record can be searched. The group of a JSON log decodes into
+// a Decision again. Long texts are cut, as are the lists.
 func (d *Decision) LogValue() slog.Value {
 	attrs := []slog.Attr{slog.Bool("allowed", d.Allowed)}
 	add := func(key, value string) {
@@ -196,15 +197,50 @@ func (d *Decision) LogValue() slog.Value {
 		add("found", c.Found)
 		add("fix", c.HowToFix())
 	}
-	for i, w := range d.Warnings {
-		if i == maxWarnings {
-			attrs = append(attrs, slog.Int("more_warnings", len(d.Warnings)-i))
-			break
+	if len(d.Checks) > 0 {
+		attrs = append(attrs, slog.Any("checks", newCheckList(d.Checks)))
+	}
+	if len(d.Warnings) > 0 {
+		add("warning", string(d.Warnings[0].Reason))
+		add("warning_found", d.Warnings[0].Found)
+		attrs = append(attrs, slog.Any("warnings", newCheckList(d.Warnings[:min(len(d.Warnings), maxWarnings)])))
+		if more := len(d.Warnings) - maxWarnings; more > 0 {
+			attrs = append(attrs, slog.Int("more_warnings", more))
 		}
-		add("warning", string(w.Reason))
-		add("warning_found", w.Found)
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// A checkList is a list of checks in a log: an array in JSON, one line in text. The line
+// leaves nothing out, since what strikes secrets out of logs looks at it.
+type checkList []Check
+
+func newCheckList(checks []Check) checkList {
+	l := make(checkList, len(checks))
+	for i, c := range checks {
+		c.Expected, c.Found, c.Fix = bounded(c.Expected), bounded(c.Found), bounded(c.Fix)
+		l[i] = c
+	}
+	return l
+}
+
+func (l checkList) String() string {
+	var b strings.Builder
+	for i, c := range l {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(c.Name + " " + c.Outcome.String())
+		if c.Reason != "" {
+			b.WriteString(" (" + string(c.Reason) + ")")
+		}
+		for _, part := range []struct{ label, text string }{{"expected", c.Expected}, {"found", c.Found}, {"fix", c.Fix}} {
+			if part.text != "" {
+				b.WriteString(" " + part.label + ": " + part.text)
+			}
+		}
+	}
+	return b.String()
 }
 
 func bounded(s string) string {
