@@ -24,6 +24,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"internal/memo":        {},
 	"internal/metadata":    {},
 	"internal/flight":      {},
+	"internal/guard":       {},
 	"internal/sfv":         {},
 	"internal/stringprep":  {},
 	"internal/jws":         {},
@@ -34,6 +35,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"authserver/memstore":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
 	"authserver/storetest": {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
 	"pkitest":              {},
+	"docs":                 {}, // tests only
 	"internal/fixture":     {ours: "*", modules: "github.com/go-jose/go-jose/v4 golang.org/x/oauth2"},
 	"internal/conformance": {},
 }
