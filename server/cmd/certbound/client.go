@@ -30,10 +30,11 @@ listed, but changed there.`,
 	}
 	asGroup(cmd)
 	flags.register(cmd)
-	cmd.AddCommand(
-		a.clientAddCommand(flags), a.clientListCommand(flags), a.clientShowCommand(flags),
-		a.clientUpdateCommand(flags), a.clientRemoveCommand(flags),
-	)
+	cmd.AddCommand(a.clientAddCommand(flags), a.clientListCommand(flags))
+	for _, known := range []*cobra.Command{a.clientShowCommand(flags), a.clientUpdateCommand(flags), a.clientRemoveCommand(flags)} {
+		known.ValidArgsFunction = a.completeClient(flags)
+		cmd.AddCommand(known)
+	}
 	return cmd
 }
 

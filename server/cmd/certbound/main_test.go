@@ -51,9 +51,13 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Values["T"] = env.T()
+			return nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"ca": makeCA, "leaf": makeLeaf, "freeports": freePorts, "ready": waitReady,
-			"form": postForm, "mode": checkMode, "secret": readSecret, "copies": makeForms,
+			"form": postForm, "mode": checkMode, "secret": readSecret, "attr": setAttr, "copies": makeForms,
 		},
 	})
 }
@@ -186,6 +190,11 @@ func postForm(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("expected %s, found %s", args[0], status)
+}
+
+// setAttr says which requirement a script proves: attr requirement IDS
+func setAttr(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Value("T").(interface{ Attr(key, value string) }).Attr(args[0], strings.Join(args[1:], " "))
 }
 
 // readSecret sets a variable to the client_secret of an answer: secret FILE NAME

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +60,34 @@ func (a *app) openStore(cmd *cobra.Command, f *storeFlags, create bool) (authser
 		return nil, nil, err
 	}
 	return store, file, nil
+}
+
+// completeClient completes the id of a client in the shell.
+func (a *app) completeClient(f *storeFlags) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		store, file, err := a.openStore(cmd, f, false)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		defer store.Close()
+		clients, err := store.Clients(cmd.Context(), "", 1000)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		if file != nil {
+			clients = append(clients, file.DeclaredClients()...)
+		}
+		var out []string
+		for _, c := range clients {
+			if strings.HasPrefix(c.ID, prefix) {
+				out = append(out, cobra.CompletionWithDesc(c.ID, c.Method()))
+			}
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
 }
 
 // nearClient looks for the id that was meant.
