@@ -60,7 +60,7 @@ func (g *Group) Run(ctx context.Context) error {
 	var errs []error
 	select {
 	case <-ctx.Done():
-		log.Info("listen: stopping", "grace", grace)
+		log.Info("listen: stopping", "grace", grace.String())
 		if g.Draining != nil {
 			g.Draining()
 		}
