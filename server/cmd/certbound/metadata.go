@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -379,11 +380,12 @@ func checkPath(c *authserver.Client, certs []*x509.Certificate, file *config.Fil
 	if file == nil {
 		return
 	}
-	v, err := pki.NewValidator(pki.Config{})
+	quiet := slog.New(slog.DiscardHandler) // what is loaded is news for a server's log
+	v, err := pki.NewValidator(pki.Config{Logger: quiet})
 	if err != nil {
 		return
 	}
-	if _, err := pki.NewFileWatcher(v, pki.WatchConfig{Sets: file.FileSets()}); err != nil {
+	if _, err := pki.NewFileWatcher(v, pki.WatchConfig{Sets: file.FileSets(), Logger: quiet}); err != nil {
 		f.warn("the trust anchors cannot be read, so the certificate was not checked; see 'certbound config check'")
 		return
 	}
