@@ -8,8 +8,8 @@ var presetHAProxy = preset{
 		Name: "haproxy", Title: "HAProxy", Field: "X-SSL-Client-Cert", ChainField: "X-SSL-Client-Chain",
 		VerifyField: "X-SSL-Client-Verify",
 		Form:        "base64 of the DER, perhaps in quotes (ssl_c_der,base64)", Values: "0 or X509_V_OK, or the number or name of a fault (ssl_c_verify)",
-		Most: KindCertificate, Chain: "yes, but not on a resumed session (ssl_c_chain_der,base64)", Versions: "2.2 and later", Config: "haproxy.cfg",
-		Note: "It can also send RFC 9440, by colons around the base64: then take the preset rfc9440.",
+		Most: KindCertificate, Chain: "yes, but not on a resumed session (ssl_c_chain_der,base64)", Run: true, Versions: "2.2 and later", Config: "haproxy.cfg",
+		Note: "Passes on what a client names in Connection unless told otherwise. It can also send RFC 9440, by colons around the base64: then take the preset rfc9440.",
 	},
 	form: formQuotedDER, list: listConcatenatedDER, verify: judgeNumber, good: "0", vacuous: true, none: []string{`""`},
 }

@@ -8,7 +8,7 @@ var presetNginx = preset{
 	Preset: Preset{
 		Name: "nginx", Title: "nginx", Field: "X-SSL-Client-Cert", VerifyField: "X-SSL-Client-Verify",
 		Form: "PEM, percent-encoded ($ssl_client_escaped_cert)", Values: "SUCCESS, FAILED:reason or NONE",
-		Most: KindCertificate, Chain: "no", Versions: "1.13.5 and later", Config: "nginx.conf",
+		Most: KindCertificate, Chain: "no", Run: true, Versions: "1.13.5 and later", Config: "nginx.conf",
 		Note: "Sends the leaf only, and drops fields with underscores by itself.",
 	},
 	form: formEscapedPEM, verify: judgeWords, good: "SUCCESS",

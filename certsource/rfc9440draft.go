@@ -15,7 +15,7 @@ var presetRFC9440 = preset{
 	Preset: Preset{
 		Name: "rfc9440", Title: "RFC 9440", Field: fieldClientCert, ChainField: fieldClientCertChain,
 		Form: "base64 of the DER in colons, a list of them for the chain",
-		Most: KindCertificate, Chain: "if the proxy sends it", Versions: "RFC 9440", Config: "rfc9440.md",
+		Most: KindCertificate, Chain: "if the proxy sends it", Run: true, Versions: "RFC 9440", Config: "rfc9440.md",
 		Note: "The one form with a specification: take it where the proxy can send it.",
 	},
 	build: func(p *preset, cfg PresetConfig) (Source, error) {

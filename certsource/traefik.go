@@ -7,7 +7,7 @@ var presetTraefik = preset{
 		Name: "traefik", Title: "Traefik", Field: "X-Forwarded-Tls-Client-Cert",
 		Beside: []string{"X-Forwarded-Tls-Client-Cert-Info"},
 		Form:   "base64 of the DER, with commas between certificates",
-		Most:   KindCertificate, Chain: "yes", Versions: "2.9.4 and later, 3.x", Config: "traefik.yaml",
+		Most:   KindCertificate, Chain: "yes", Run: true, Versions: "2.9.4 and later, 3.x", Config: "traefik.yaml",
 		Note: "Forwards what clientAuthType lets through; the middleware has to stand before forward-auth.",
 	},
 	form: formDERs,

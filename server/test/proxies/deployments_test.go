@@ -23,7 +23,12 @@ type deployment struct {
 	// write is the form of the field; an attacker knows it, too.
 	write func(*x509.Certificate) string
 	chain chainPolicy
-	// trailers says that the proxy passes trailers on, where no source looks.
+	// fullHandshakes says that the proxy resumes no session of a client that it has asked
+	// for a certificate, which is safe as well (RFC 9440, Section 3.3).
+	fullHandshakes bool
+	// verify has the edits with which the proxy verifies, too.
+	verify []string
+	// trailers says that the proxy passes trailers on, perhaps only announced ones, where no source looks.
 	trailers bool
 }
 
@@ -143,19 +148,31 @@ func traefik(files ...string) program {
 // deployments are all that is documented as run.
 func deployments() []deployment {
 	const own = "X-SSL-Client-Cert"
+	const ca = "/etc/certbound/proxy/client-ca.pem"
+	verify := map[string][]string{
+		"nginx":   {"ssl_verify_client optional_no_ca;", "ssl_verify_client optional;\n    ssl_client_certificate " + ca + ";"},
+		"haproxy": {" ca-ignore-err all crt-ignore-err all", ""},
+		"apache":  {"SSLVerifyClient optional_no_ca", "SSLVerifyClient optional\n        SSLCACertificateFile " + ca},
+		"caddy":   {"mode request", "mode verify_if_given\n\t\t\ttrusted_ca_cert_file " + ca},
+		"traefik": {"clientAuthType: RequestClientCert", "clientAuthType: VerifyClientCertIfGiven\n        caFiles: [" + ca + "]"},
+	}
 	crtList := "haproxy-crt-list.txt"
-	return []deployment{
+	list := []deployment{
 		{name: "nginx", preset: "nginx", program: nginx("nginx.conf"), field: own, write: escapedPEM},
 		{name: "haproxy", preset: "haproxy", program: haproxy("haproxy.cfg", crtList), field: own, write: base64DER, chain: chainOnce, trailers: true},
 		{name: "apache", preset: "apache", program: apache("apache.conf"), field: own, write: foldedPEM, chain: chainOnce},
-		{name: "caddy", preset: "caddy", program: caddy(built("caddy"), "Caddyfile"), field: own, write: base64DER},
+		{name: "caddy", preset: "caddy", program: caddy(built("caddy"), "Caddyfile"), field: own, write: base64DER, trailers: true, fullHandshakes: true},
 		{name: "caddy-debian", preset: "caddy", program: caddy(installed("caddy"), "Caddyfile"), field: own, write: base64DER},
 		{name: "traefik", preset: "traefik", program: traefik("traefik.yaml", "traefik-dynamic.yaml"), field: "X-Forwarded-Tls-Client-Cert", write: base64DER, chain: chainKept},
 
 		{name: "nginx-rfc9440", preset: "rfc9440", program: nginx("nginx-rfc9440.conf"), field: "Client-Cert", write: byteSequence},
 		{name: "haproxy-rfc9440", preset: "rfc9440", program: haproxy("haproxy-rfc9440.cfg", crtList), field: "Client-Cert", write: byteSequence, trailers: true},
 		{name: "apache-rfc9440", preset: "rfc9440", program: apache("apache-rfc9440.conf"), field: "Client-Cert", write: byteSequence, chain: chainOnce},
-		{name: "caddy-rfc9440", preset: "rfc9440", program: caddy(built("caddy"), "Caddyfile-rfc9440"), field: "Client-Cert", write: byteSequence},
+		{name: "caddy-rfc9440", preset: "rfc9440", program: caddy(built("caddy"), "Caddyfile-rfc9440"), field: "Client-Cert", write: byteSequence, trailers: true, fullHandshakes: true},
 		{name: "caddy-debian-rfc9440", preset: "rfc9440", program: caddy(installed("caddy"), "Caddyfile-rfc9440"), field: "Client-Cert", write: byteSequence},
 	}
+	for i := range list {
+		list[i].verify = verify[list[i].program.name]
+	}
+	return list
 }

@@ -4,6 +4,8 @@ package proxies
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -41,6 +43,31 @@ var proxyKeys = sync.OnceValue(func() *keys {
 		hop:   ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-1"}),
 		other: ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-2"}),
 	}
+})
+
+// largeCerts is a chain of the largest certificates that are usual.
+type largeCerts struct {
+	leaf    *pkitest.Leaf
+	between []*x509.Certificate
+}
+
+var largeChain = sync.OnceValue(func() *largeCerts {
+	l := new(largeCerts)
+	key := func() *rsa.PrivateKey {
+		k, err := rsa.GenerateKey(rand.Reader, 4096)
+		if err != nil {
+			panic(err)
+		}
+		return k
+	}
+	issuers := key() // one for all: making them takes seconds
+	ca := fixture.Certs().CA1
+	for _, name := range []string{"Policy", "Regional", "Issuing"} {
+		ca = ca.MustIntermediate(pkitest.CAOptions{Subject: "CN=" + name + " CA of the department with the long name,OU=Trust Services,O=Example,C=GB", Key: issuers})
+		l.between = append(l.between, ca.Cert)
+	}
+	l.leaf = ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=large,O=Example,C=GB", DNS: []string{"large.client.department.example"}, Key: key()})
+	return l
 })
 
 // material returns the files that the configurations name below /etc/certbound/proxy/.
@@ -95,6 +122,7 @@ func startOrigin(t *testing.T, source certsource.Source) *origin {
 				// Most hops forward the leaf alone: the intermediate is here to
 				// complete the path, and is no anchor.
 				{Name: "ca1", Anchors: []*x509.Certificate{certs.CA1.Cert}, Helpers: []*x509.Certificate{certs.CA1i.Cert}},
+				{Name: "large", Anchors: []*x509.Certificate{certs.CA1.Cert}, Helpers: largeChain().between},
 				{Name: "bare", Anchors: []*x509.Certificate{certs.CA1.Cert}},
 				{Name: "ca2", Anchors: []*x509.Certificate{certs.CA2.Cert}},
 			},
@@ -108,6 +136,10 @@ func startOrigin(t *testing.T, source certsource.Source) *origin {
 	o.Register(t, &authserver.Client{
 		ID: "c-bare", AuthMethod: "tls_client_auth", SubjectDN: fixture.SubjectDN, Scope: "read",
 		AnchorSet: "bare", BoundTokens: true,
+	})
+	o.Register(t, &authserver.Client{
+		ID: "c-large", AuthMethod: "tls_client_auth", SubjectDN: "CN=large,O=Example,C=GB", Scope: "read",
+		AnchorSet: "large", BoundTokens: true,
 	})
 	rs, err := resourceserver.New(resourceserver.Config{
 		Resource: fixture.Resource, Issuer: fixture.Issuer, Source: source,

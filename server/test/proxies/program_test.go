@@ -208,7 +208,13 @@ type replacer struct {
 }
 
 func (p *program) replacer(dir string, px *proxy, s settings) *replacer {
-	r := &replacer{pairs: s.edits, used: map[string]bool{}}
+	r := &replacer{used: map[string]bool{}}
+	for i, text := range s.edits {
+		if i%2 == 1 { // what is put in names the folder, too
+			text = strings.ReplaceAll(text, "/etc/certbound/proxy/", dir+"/")
+		}
+		r.pairs = append(r.pairs, text)
+	}
 	for i := 0; i+1 < len(p.ports); i += 2 {
 		r.pairs = append(r.pairs, p.ports[i], strings.NewReplacer(
 			"{443}", portOf(px.tls), "{80}", portOf(px.plain)).Replace(p.ports[i+1]))

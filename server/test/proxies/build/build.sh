@@ -15,7 +15,7 @@ case $name in
   *) echo "build.sh: expected caddy or traefik, found $name" >&2; exit 2 ;;
 esac
 version=$(awk -v m="${package%/cmd/*}" '$1 == m || $2 == m { for (i = 1; i <= NF; i++) if ($i ~ /^v[0-9]/) { print $i; exit } }' "$here/go.mod")
-key=$( (go env GOVERSION GOOS GOARCH; cd "$here"; find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -c1-12)
+key=$( (go env GOVERSION GOOS GOARCH; cd "$here"; cat ../build.sh; find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -c1-12)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/certbound/proxies
 program=$cache/$name-$version-$key
 if [ -x "$program" ]; then
@@ -47,7 +47,9 @@ if [ ! -x "$program" ]; then
     mkdir -p lego/providers
     mv dns lego/providers/dns
   fi
-  go build -trimpath -ldflags '-s -w' -o "$work/program" "$package" >&2
+  # Each program has its version in a variable of its own.
+  flags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=${version#v} -X github.com/caddyserver/caddy/v2.CustomVersion=$version"
+  go build -trimpath -ldflags "$flags" -o "$work/program" "$package" >&2
   mv "$work/program" "$program"
 fi
 echo "$program"
