@@ -15,6 +15,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -64,10 +67,16 @@ func (e *AddressError) Fix() string {
 // Unwrap returns the fault and the cause.
 func (e *AddressError) Unwrap() []error { return []error{e.Fault, e.Err} }
 
-// Open opens an address, "host:port". setting is named in the error, which is of type
+// Open opens an address, "host:port", or "unix:" and the path of a socket. The umask says
+// who may connect to the socket; one that a killed process has left is replaced. setting is named in the error, which is of type
 // *[AddressError].
 func Open(address, setting string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+		removeStale(path)
+	}
+	l, err := net.Listen(network, address)
 	if err == nil {
 		return l, nil
 	}
@@ -81,6 +90,22 @@ func Open(address, setting string) (net.Listener, error) {
 		e.Fault = ErrNoAddress
 	}
 	return nil, e
+}
+
+// removeStale removes a socket on which nobody listens.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != os.ModeSocket {
+		return
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		_ = os.Remove(path) // if it stays, the address is in use
+	}
 }
 
 // Config holds the settings of a [Server].
@@ -111,6 +136,10 @@ type Config struct {
 	// MaxHeaderBytes bounds the header of a request. If zero, 128 KiB: a proxy
 	// sends a certificate chain in it.
 	MaxHeaderBytes int
+	// ProxyProtocol are the load balancers whose connections begin with a header of the
+	// PROXY protocol, version 1 or 2, that names the peer. From these it is demanded;
+	// from everybody else it is not understood. If empty, from nobody.
+	ProxyProtocol []netip.Prefix
 	// Logger is told of failed handshakes (debug) and of refused connections
 	// (warning). If nil, slog.Default.
 	Logger *slog.Logger
@@ -172,6 +201,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AskForCertificate && cfg.Pair == nil {
 		wrong("AskForCertificate", "a Pair, since plain HTTP has no client certificates", "none")
 	}
+	for _, p := range cfg.ProxyProtocol {
+		if !p.IsValid() || p.Bits() == 0 {
+			wrong("ProxyProtocol", "the addresses of load balancers", p)
+		}
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -203,6 +237,9 @@ func New(cfg Config) (*Server, error) {
 
 // Serve serves on l until Shutdown, after which it returns [http.ErrServerClosed].
 func (s *Server) Serve(l net.Listener) error {
+	if len(s.cfg.ProxyProtocol) > 0 {
+		l = newProxied(l, s.cfg.ProxyProtocol, s.cfg.Logger.With("listener", s.cfg.Name))
+	}
 	l = &limited{Listener: l, limit: int64(s.cfg.MaxConnections), stats: &s.stats, log: s.cfg.Logger.With("listener", s.cfg.Name)}
 	if s.tls == nil {
 		return s.http.Serve(l)
