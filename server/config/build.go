@@ -32,15 +32,16 @@ func (f *File) Paths(list []Path) []string {
 	return out
 }
 
-// AuthServer returns the settings of the authorization server. The caller adds what
-// is not a value of the file: Store, Paths, JWKS, Observer and Logger.
-func (f *File) AuthServer() (authserver.Config, error) {
+// AuthServer returns the settings of the authorization server. paths validates the
+// certificate of a proxy that is known by name; whoever serves nothing has nil. The
+// caller adds what is not a value of the file: Store, Paths, JWKS, Observer and Logger.
+func (f *File) AuthServer(paths *pki.Validator) (authserver.Config, error) {
 	cfg := f.serverConfig()
-	source, err := f.source()
-	if err != nil {
-		return authserver.Config{}, err
+	c := &checker{file: f}
+	cfg.Source = f.source(paths, c.fault)
+	if len(c.faults) > 0 {
+		return authserver.Config{}, &Error{c.faults}
 	}
-	cfg.Source = source
 	cfg.Clients = f.clients
 	return cfg, nil
 }
@@ -56,8 +57,13 @@ func (f *File) Rules() authserver.Rules {
 	return cfg.Rules()
 }
 
-// HasAnchorSet reports whether the file has a set with the name.
+// HasAnchorSet reports whether the file has a set with the name that clients may be
+// registered for: that of the proxies is not.
 func (f *File) HasAnchorSet(name string) bool {
+	return name != f.Listen.MTLS.Proxy.AnchorSet && f.hasSet(name)
+}
+
+func (f *File) hasSet(name string) bool {
 	return slices.ContainsFunc(f.Trust.Sets, func(s AnchorSet) bool { return s.Name == name })
 }
 

@@ -3,7 +3,10 @@
 // defaults come from the tags, and the texts are the doc comments of this source file.
 package config
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"reflect"
+)
 
 // Settings of certbound serve.
 type Config struct {
@@ -80,7 +83,8 @@ type PublicListener struct {
 
 // MTLSListener is the listener with certificates.
 type MTLSListener struct {
-	// Host and port; without a host, all interfaces.
+	// Host and port; without a host, all interfaces. Or unix: and the path of a socket,
+	// for a proxy on the same machine.
 	Address string `yaml:"address" default:":8444"`
 
 	// The base URL that clients use. If left out: https, the issuer's host and this
@@ -94,21 +98,101 @@ type MTLSListener struct {
 	// The private key for it, PEM.
 	Key Path `yaml:"key"`
 
-	// Plain HTTP, for a proxy that ends TLS. Only with the source rfc9440.
+	// Plain HTTP, for a proxy that ends TLS. Not with the source tls.
 	InsecurePlainHTTP bool `yaml:"insecure_plain_http" default:"false"`
 
 	// Where the client certificate is read: from the TLS connection, or from the
-	// fields Client-Cert and Client-Cert-Chain of a trusted proxy (RFC 9440). There
-	// is no fallback from one to the other.
-	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440"`
+	// header fields that a proxy sets, which is named here (docs/proxies). There is no
+	// fallback from one to another.
+	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440,rfc9440-draft,nginx,ingress-nginx,apache,haproxy,xfcc,traefik,traefik-2.8,caddy,alb,alb-passthrough,cloudfront,google-cloud,azure-app-service,azure-application-gateway,cloudflare,cloudflare-forwarding,f5,openshift,fastly,kong,header-der,header-pem,header-escaped-pem,header-sha256,attributes"`
 
-	// The peers that are the proxy, as addresses or prefixes. A Client-Cert field
-	// from anybody else is refused (RFC 9440, Section 4).
-	TrustedProxies []string `yaml:"trusted_proxies"`
+	// The proxy that the source belongs to. Not with the source tls.
+	Proxy Proxy `yaml:"proxy"`
+
+	// Load balancers, as addresses or prefixes, whose connections begin with a header of
+	// the PROXY protocol, version 1 or 2. The address in it then counts as that of the
+	// peer. From these it is demanded, and from nobody else it is understood.
+	ProxyProtocol []string `yaml:"proxy_protocol"`
+}
+
+// Proxy is the section of the proxy in front of the mutual-TLS listener: how it is known,
+// and how its fields are called. One of prefixes, thumbprints, public_keys, subjects,
+// spiffe_ids and unix_socket is required. If there are prefixes, the peer has to have one
+// of them; if there is anything of its certificate, one of that has to fit.
+type Proxy struct {
+	// The peers that are the proxy, as addresses or prefixes. Over plain HTTP only
+	// loopback addresses are believed, unless insecure_private_network is set.
+	Prefixes []string `yaml:"prefixes"`
+
+	// The x5t#S256 of certificates that the proxy shows as TLS client.
+	Thumbprints []string `yaml:"thumbprints"`
+
+	// The SHA-256 of the keys of these certificates (SubjectPublicKeyInfo), in unpadded
+	// base64url, so that the certificates can be renewed.
+	PublicKeys []string `yaml:"public_keys"`
+
+	// The subjects of these certificates, as RFC 4514 text. They need anchor_set.
+	Subjects []string `yaml:"subjects"`
+
+	// The SPIFFE IDs of these certificates. They need anchor_set.
+	SPIFFEIDs []string `yaml:"spiffe_ids"`
+
+	// The set of trust.sets with the CA that issues to proxies, and to nobody else.
+	// Clients cannot be registered for it.
+	AnchorSet string `yaml:"anchor_set"`
+
+	// Believe every peer that connects over a unix socket (address: unix:/run/x.sock).
+	UnixSocket bool `yaml:"unix_socket" default:"false"`
 
 	// Allow the proxy to connect over plain HTTP from an address that is not a
 	// loopback address. Whoever can send from there can be any client.
 	InsecurePrivateNetwork bool `yaml:"insecure_private_network" default:"false"`
+
+	// The field with the certificate, if the proxy calls it otherwise than the table in
+	// docs/proxies.
+	Field string `yaml:"field"`
+
+	// The field with the chain. A name that ends in - or _ is followed by a number from 0 on.
+	ChainField string `yaml:"chain_field"`
+
+	// The field in which the proxy says whether it has verified the certificate.
+	VerifyField string `yaml:"verify_field"`
+
+	// Rely on the proxy's validation of certificates, and say what it enforces, for the
+	// records, such as: partners of 2026. If left out, paths are validated here, for
+	// each client against its own set.
+	Verifies string `yaml:"verifies"`
+
+	// With the source xfcc: how many trusted proxies append an element to
+	// X-Forwarded-Client-Cert. Required there.
+	TrustedHops int `yaml:"trusted_hops" default:"0"`
+
+	// With the source attributes: the fields of single names.
+	Attributes ProxyAttributes `yaml:"attributes"`
+}
+
+func (p *Proxy) isZero() bool { return reflect.ValueOf(*p).IsZero() }
+
+// ProxyAttributes is the section of fields that hold a subject or alternative names, in
+// place of a certificate. They are enough for tls_client_auth and bind no token.
+type ProxyAttributes struct {
+	// The field with the subject.
+	SubjectDN string `yaml:"subject_dn"`
+
+	// How the subject is written: rfc4514 (CN=x,O=Agora) or legacy (/O=Agora/CN=x).
+	DNSyntax string `yaml:"dn_syntax" enum:"rfc4514,legacy"`
+
+	// The field with dNSNames. Several stand in several lines of it.
+	SANDNS string `yaml:"san_dns"`
+
+	// The field with uniformResourceIdentifiers.
+	SANURI string `yaml:"san_uri"`
+
+	// The field with iPAddresses.
+	SANIP string `yaml:"san_ip"`
+
+	// The field with rfc822Names.
+	SANEmail string `yaml:"san_email"`
 }
 
 // AdminListener is the listener of the operator.

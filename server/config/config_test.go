@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/pkitest"
 )
 
@@ -80,6 +81,72 @@ func pkiFiles(t *testing.T) (dir string) {
 		}
 	}
 	return dir
+}
+
+// Every preset of certsource can be named, and nothing else.
+func TestSources(t *testing.T) {
+	want := []string{"tls"}
+	for _, p := range certsource.Presets() {
+		want = append(want, p.Name)
+	}
+	var got []string
+	places(root(), "", func(path string, f *field) {
+		if path == sourceKey {
+			got = f.enum
+		}
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("the enum of %s is\n%q, the presets are\n%q", sourceKey, got, want)
+	}
+}
+
+// What the section of the proxy says is what the source is built of.
+func TestProxySection(t *testing.T) {
+	tests := []struct {
+		name, listen string
+		fields       []string
+		most         certsource.Kind
+		verifiedBy   string
+	}{
+		{"nginx", "source: nginx, proxy: {prefixes: [192.0.2.1, '2001:db8::/64'], verifies: partners of 2026}",
+			[]string{"X-Ssl-Client-Cert", "X-Ssl-Client-Verify"}, certsource.KindCertificate, "nginx (anchors: partners of 2026)"},
+		{"other names", "source: apache, proxy: {public_keys: [" + strings.Repeat("A", 43) + "], field: SSL_CLIENT_CERT, chain_field: CHAIN, verify_field: SSL_CLIENT_VERIFY}",
+			[]string{"Ssl_client_cert", "Chain", "Ssl_client_verify"}, certsource.KindCertificate, ""},
+		{"names under a CA", "source: caddy, proxy: {subjects: ['CN=edge,O=Agora'], spiffe_ids: [spiffe://agora.example/edge], anchor_set: edge}",
+			[]string{"X-Ssl-Client-Cert"}, certsource.KindCertificate, ""},
+		{"hops", "source: xfcc, proxy: {prefixes: [192.0.2.1], trusted_hops: 2}", []string{"X-Forwarded-Client-Cert"}, certsource.KindCertificate, ""},
+		{"a socket", "address: 'unix:/run/c.sock', url: 'https://mtls.as.example', insecure_plain_http: true, source: caddy, proxy: {unix_socket: true}",
+			[]string{"X-Ssl-Client-Cert"}, certsource.KindCertificate, ""},
+		{"attributes", "source: attributes, proxy: {prefixes: [192.0.2.1], verifies: partners, attributes: {subject_dn: X-DN, dn_syntax: legacy, san_dns: X-DNS}}",
+			[]string{"X-Dn", "X-Dns"}, certsource.KindAttributes, "attributes (anchors: partners)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(base, "listen: {", "listen: {mtls: {"+tt.listen+"}, ", 1)
+			text = strings.Replace(text, "sets: [", "sets: [{name: edge, anchors: [client-ca.pem]}, ", 1)
+			if tt.name != "names under a CA" {
+				text = strings.Replace(text, "trust: {", "trust: {default: clients, ", 1)
+			}
+			file, err := Parse(filepath.Join(pkiFiles(t), "certbound.yaml"), []byte(text), noEnv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := file.AuthServer(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := certsource.Describe(cfg.Source)
+			if d.Most != tt.most || d.VerifiedBy != tt.verifiedBy || !slices.Equal(d.Fields, tt.fields) {
+				t.Errorf("%+v", d)
+			}
+			if file.Trust.Default != "clients" {
+				t.Errorf("the default set for clients is %q", file.Trust.Default)
+			}
+			if got, want := file.HasAnchorSet("edge"), tt.name != "names under a CA"; got != want {
+				t.Errorf("clients can be registered for the set of the proxies: %v, want %v", got, want)
+			}
+		})
+	}
 }
 
 // The example, as it is and with every key that it has as a comment, has no unknown key
@@ -163,11 +230,33 @@ func TestFaults(t *testing.T) {
 		{"plain http for the source tls", strings.Replace(base, "listen: {", "listen: {mtls: {insecure_plain_http: true}, ", 1),
 			[]string{at("listen.mtls.insecure_plain_http", 3)}},
 		{"proxy without peers", strings.Replace(base, "listen: {", "listen: {mtls: {source: rfc9440}, ", 1),
-			[]string{at("listen.mtls.trusted_proxies", 3)}},
-		{"proxy that is everybody", strings.Replace(base, "listen: {", "listen: {mtls: {source: rfc9440, trusted_proxies: [0.0.0.0/0]}, ", 1),
-			[]string{at("listen.mtls.trusted_proxies", 3)}},
-		{"peers without proxy", strings.Replace(base, "listen: {", "listen: {mtls: {trusted_proxies: [192.0.2.1]}, ", 1),
-			[]string{at("listen.mtls.trusted_proxies", 3)}},
+			[]string{at("listen.mtls.proxy", 3)}},
+		{"proxy that is everybody", strings.Replace(base, "listen: {", "listen: {mtls: {source: rfc9440, proxy: {prefixes: [0.0.0.0/0]}}, ", 1),
+			[]string{at("listen.mtls.proxy.prefixes", 3)}},
+		{"peers without proxy", strings.Replace(base, "listen: {", "listen: {mtls: {proxy: {prefixes: [192.0.2.1]}}, ", 1),
+			[]string{at("listen.mtls.proxy", 3)}},
+		{"a preset that does not exist", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx2}, ", 1),
+			[]string{at("listen.mtls.source", 3)}},
+		{"no number of hops", strings.Replace(base, "listen: {", "listen: {mtls: {source: xfcc, proxy: {prefixes: [192.0.2.1]}}, ", 1),
+			[]string{at("listen.mtls.proxy.trusted_hops", 3)}},
+		{"a name without a CA", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx, proxy: {subjects: [CN=edge], spiffe_ids: [spiffe://a/b]}}, ", 1),
+			[]string{at("listen.mtls.proxy.anchor_set", 3)}},
+		{"a name under the CA of the clients", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx, proxy: {subjects: [CN=edge], anchor_set: clients}}, ", 1) + "\n",
+			[]string{at("trust.sets", 4)}},
+		{"a name under a set that is missing", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx, proxy: {subjects: [CN=edge], anchor_set: edge}}, ", 1),
+			[]string{at("listen.mtls.proxy.anchor_set", 3)}},
+		{"a subject in OpenSSL's form", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx, proxy: {subjects: [/CN=edge], anchor_set: edge}}, ", 1),
+			[]string{at("listen.mtls.proxy.subjects[0]", 3)}},
+		{"relying on who verifies nothing", strings.Replace(base, "listen: {", "listen: {mtls: {source: alb-passthrough, proxy: {prefixes: [192.0.2.1], verifies: partners}}, ", 1),
+			[]string{at("listen.mtls.proxy.verifies", 3)}},
+		{"a pin in hexadecimal", strings.Replace(base, "listen: {", "listen: {mtls: {source: nginx, proxy: {thumbprints: [abcd]}}, ", 1),
+			[]string{at("listen.mtls.proxy.thumbprints", 3)}},
+		{"a load balancer that is no address", strings.Replace(base, "listen: {", "listen: {mtls: {proxy_protocol: [edge]}, ", 1),
+			[]string{at("listen.mtls.proxy_protocol[0]", 3)}},
+		{"a load balancer that is everybody", strings.Replace(base, "listen: {", "listen: {mtls: {proxy_protocol: [0.0.0.0/0]}, ", 1),
+			[]string{at("listen.mtls.proxy_protocol[0]", 3)}},
+		{"a socket without URL", strings.Replace(base, "listen: {", "listen: {mtls: {address: 'unix:/run/x.sock', source: nginx, insecure_plain_http: true, proxy: {unix_socket: true}}, ", 1),
+			[]string{at("listen.mtls.url", 3)}},
 		{"same port", strings.Replace(base, "listen: {", "listen: {mtls: {address: ':8443'}, ", 1), []string{at("listen.mtls.address", 3)}},
 		{"no key", strings.Replace(base, ", key: server-key.pem", "", 1), []string{at("listen.public.key", 3)}},
 		{"no trust", strings.Replace(base, "trust: {sets: [{name: clients, anchors: [client-ca.pem]}]}", "", 1), []string{at("trust.sets", 0)}},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -49,8 +48,8 @@ func (f *File) place(path string) place {
 // itself are not repeated here: its own check is asked.
 func (f *File) rules() []Fault {
 	c := &checker{file: f}
-	c.listeners()
 	c.trust()
+	c.listeners()
 	c.authServer()
 	return c.faults
 }
@@ -64,6 +63,12 @@ func (c *checker) listeners() {
 		{"listen.admin.address", l.Admin.Address},
 	} {
 		if a.address == "" && a.key != "listen.public.address" {
+			continue
+		}
+		if path, ok := strings.CutPrefix(a.address, "unix:"); ok && a.key == "listen.mtls.address" {
+			if path == "" {
+				c.fault(a.key, "write it as unix:/run/certbound.sock", "has no path")
+			}
 			continue
 		}
 		_, port, err := net.SplitHostPort(a.address)
@@ -98,7 +103,11 @@ func (c *checker) listeners() {
 	} else {
 		pair("listen.mtls", l.MTLS.Certificate, l.MTLS.Key, l.MTLS.InsecurePlainHTTP)
 	}
-	if l.MTLS.URL == "" {
+	switch unix := strings.HasPrefix(l.MTLS.Address, "unix:"); {
+	case l.MTLS.URL != "":
+	case unix:
+		c.fault("listen.mtls.url", "set the URL of the proxy, as clients see it", "is missing, and a unix socket has none")
+	default:
 		if u, err := url.Parse(c.file.Issuer); err == nil {
 			if _, port, err := net.SplitHostPort(l.MTLS.Address); err == nil {
 				l.MTLS.URL = "https://" + net.JoinHostPort(u.Hostname(), port)
@@ -106,49 +115,17 @@ func (c *checker) listeners() {
 			}
 		}
 	}
-	switch l.MTLS.Source {
-	case "tls":
+	c.proxyProtocol()
+	if l.MTLS.Source == "tls" {
 		if l.MTLS.InsecurePlainHTTP {
-			c.fault("listen.mtls.insecure_plain_http", "set source: rfc9440, or leave it out", "over plain HTTP there is no certificate on the connection")
+			c.fault("listen.mtls.insecure_plain_http", "name the proxy as source, such as nginx, or leave it out", "over plain HTTP there is no certificate on the connection")
 		}
-		if len(l.MTLS.TrustedProxies) > 0 {
-			c.fault("listen.mtls.trusted_proxies", "set source: rfc9440, or leave it out", "the source tls reads no header")
+		if !l.MTLS.Proxy.isZero() {
+			c.fault(proxyKey, "name the proxy as source, such as nginx, or leave it out", "the source tls reads no header")
 		}
-	case "rfc9440":
-		if _, err := c.file.source(); err != nil {
-			for _, e := range unjoin(err) {
-				c.fault("listen.mtls.trusted_proxies", "", "%s", bare(e))
-			}
-		}
+		return
 	}
-}
-
-// source returns what reads the client certificate on the mutual-TLS listener.
-func (f *File) source() (certsource.Source, error) {
-	m := &f.Listen.MTLS
-	if m.Source != "rfc9440" {
-		return certsource.TLS{}, nil
-	}
-	hop := certsource.Hop{InsecurePrivateNetwork: m.InsecurePrivateNetwork}
-	for _, text := range m.TrustedProxies {
-		p, err := parsePrefix(text)
-		if err != nil {
-			return nil, err
-		}
-		hop.Prefixes = append(hop.Prefixes, p)
-	}
-	return certsource.NewRFC9440(certsource.RFC9440Config{Hop: hop})
-}
-
-func parsePrefix(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%q is neither an address nor a prefix such as 10.0.0.0/8", text)
-	}
-	return p, nil
+	c.file.source(nil, c.fault)
 }
 
 func (c *checker) trust() {
@@ -160,14 +137,20 @@ func (c *checker) trust() {
 		}
 		names[s.Name] = true
 	}
+	var forClients []string
+	for _, s := range t.Sets {
+		if s.Name != c.file.Listen.MTLS.Proxy.AnchorSet {
+			forClients = append(forClients, s.Name)
+		}
+	}
 	switch {
-	case t.Default == "" && len(t.Sets) == 1:
-		t.Default = t.Sets[0].Name
+	case t.Default == "" && len(forClients) == 1:
+		t.Default = forClients[0]
 		c.file.origins["trust.default"] = "the only set"
 	case t.Default != "" && !names[t.Default]:
 		c.fault("trust.default", "name one of trust.sets", "there is no set %q", t.Default)
 	}
-	if len(t.Sets) == 0 && slices.Contains(c.file.Authentication.Methods, clientauth.TLSClientAuth) {
+	if len(forClients) == 0 && slices.Contains(c.file.Authentication.Methods, clientauth.TLSClientAuth) {
 		c.fault("trust.sets", "add a set with the CAs of your clients, or take tls_client_auth out of authentication.methods",
 			"no CA is trusted, so that no client could use tls_client_auth")
 	}

@@ -60,7 +60,7 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := file.AuthServer()
+	cfg, err := file.AuthServer(paths)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 		return nil, err
 	}
 	in.store = in.metrics.Store(store)
-	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, paths.HasSet
+	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
 	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
 	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
 	if in.as, err = authserver.New(cfg); err != nil {
@@ -79,7 +79,6 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 		Checks: []admin.Check{
 			{Name: "store", Run: in.store.Ping},
 			{Name: "signing keys", Run: in.hasKey},
-			{Name: "trust anchors", Run: func(context.Context) error { return nil }}, // loaded, or there were no start
 		},
 		Metrics: in.metrics.Handler(), Logger: logger,
 	})
@@ -138,10 +137,14 @@ func (in *instance) loadPairs() error {
 
 // serve adds a listener that is open already. A nil pair is plain HTTP.
 func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks bool, h http.Handler) error {
-	s, err := listen.New(listen.Config{
+	cfg := listen.Config{
 		Name: name, Handler: in.metrics.Instrument(name, h), Pair: pair, AskForCertificate: asks,
 		MaxConnections: in.file.Limits.Connections, Logger: in.logger,
-	})
+	}
+	if name == "mtls" {
+		cfg.ProxyProtocol = in.file.ProxyProtocol()
+	}
+	s, err := listen.New(cfg)
 	if err != nil {
 		return err
 	}

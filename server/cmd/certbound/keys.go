@@ -126,7 +126,7 @@ has signed have expired. A running server takes the new key on by itself.`,
 			if file == nil {
 				return usagef(cmd, "--config FILE is missing: it says which algorithm the key is for")
 			}
-			cfg, err := file.AuthServer()
+			cfg, err := file.AuthServer(nil)
 			if err != nil {
 				return err
 			}
