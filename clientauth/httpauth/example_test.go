@@ -119,3 +119,28 @@ func ExampleRefusal_Continue() {
 	})
 	_ = token
 }
+
+// Clients in a table of your own, and the listener that goes with it.
+func ExampleNew() {
+	var paths *pki.Validator
+	var subjectOf func(ctx context.Context, clientID string) (string, error)
+	var token http.Handler
+
+	auth, err := httpauth.New(httpauth.Config{
+		Methods: httpauth.PKI,
+		Source:  certsource.TLS{},
+		Paths:   paths, // *pki.Validator: which CAs may issue for whom
+		Subjects: clientauth.SubjectDNs("partners", func(ctx context.Context, id string) (string, error) {
+			return subjectOf(ctx, id) // "CN=billing,O=Agora,C=US", or "" if unknown
+		}),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	srv := &http.Server{
+		Handler:     certsource.RequireAuthority(auth.Handler(token)),
+		ConnContext: certsource.ConnContext,
+		TLSConfig:   &tls.Config{ClientAuth: tls.RequestClientCert}, // asks, demands nothing; ClientCAs stays nil
+	}
+	_ = srv
+}
