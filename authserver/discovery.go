@@ -80,7 +80,7 @@ func (x *exchange) jwks() {
 	ks := x.s.keys.Load()
 	if ks == nil {
 		var err error
-		if ks, err = x.s.refreshKeys(x.ctx(), ""); err != nil {
+		if ks, err = x.s.newerKeys(x.ctx(), nil); err != nil {
 			x.s.cfg.Logger.ErrorContext(x.ctx(), "key set cannot be served", "request_id", x.id, "cause", err)
 			x.w.Header()["Cache-Control"] = headerNoStore
 			http.Error(x.w, "temporarily unavailable", http.StatusServiceUnavailable)

@@ -62,12 +62,13 @@ func (ks *keySet) pick(alg string, now time.Time) *signingKey {
 
 // signingKey returns the key that signs now, made if there is none.
 func (s *Server) signingKey(ctx context.Context, now time.Time) (*signingKey, error) {
-	if ks := s.keys.Load(); ks != nil {
-		if k := ks.pick(s.cfg.SigningAlg, now); k != nil && (k.Retire.IsZero() || now.Before(k.Retire)) {
+	seen := s.keys.Load()
+	if seen != nil {
+		if k := seen.pick(s.cfg.SigningAlg, now); k != nil && (k.Retire.IsZero() || now.Before(k.Retire)) {
 			return k, nil
 		}
 	}
-	ks, err := s.refreshKeys(ctx, "")
+	ks, err := s.newerKeys(ctx, seen)
 	if err != nil {
 		// A retired key still serves while the store cannot be reached, as long
 		// as its tokens end before it leaves the key set.
@@ -85,16 +86,16 @@ func (s *Server) signingKey(ctx context.Context, now time.Time) (*signingKey, er
 // verificationKey returns the public key with a kid, or nil. A kid that is not known
 // may be that of another process's new key.
 func (s *Server) verificationKey(ctx context.Context, kid string) (*signingKey, error) {
-	ks := s.keys.Load()
-	if ks != nil {
-		if k := ks.byKID[kid]; k != nil {
+	seen := s.keys.Load()
+	if seen != nil {
+		if k := seen.byKID[kid]; k != nil {
 			return k, nil
 		}
-		if time.Since(ks.loaded) < 5*time.Second {
+		if time.Since(seen.loaded) < 5*time.Second {
 			return nil, nil
 		}
 	}
-	ks, err := s.refreshKeys(ctx, "")
+	ks, err := s.newerKeys(ctx, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +116,27 @@ func (s *Server) RotateKey(ctx context.Context) (kid string, err error) {
 	return ks.newest, nil
 }
 
+// newerKeys is refreshKeys for a caller that has seen too old a set. Of many callers at once
+// one reads the store, and the others take what it has read.
+func (s *Server) newerKeys(ctx context.Context, seen *keySet) (*keySet, error) {
+	s.keyMu.Lock()
+	defer s.keyMu.Unlock()
+	if ks := s.keys.Load(); ks != seen {
+		return ks, nil
+	}
+	return s.refreshKeysLocked(ctx, "")
+}
+
 // refreshKeys reads the keys, makes one if one is needed, and deletes those that have
 // left the key set. If after is set, a key is needed that is newer than that. Of
 // several processes one adds the key (Store.AddSigningKey), and the others read it.
 func (s *Server) refreshKeys(ctx context.Context, after string) (*keySet, error) {
 	s.keyMu.Lock()
 	defer s.keyMu.Unlock()
+	return s.refreshKeysLocked(ctx, after)
+}
+
+func (s *Server) refreshKeysLocked(ctx context.Context, after string) (*keySet, error) {
 	for range 4 {
 		ks, err := s.loadKeys(ctx)
 		if err != nil {
