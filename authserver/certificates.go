@@ -28,11 +28,11 @@ func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presente
 	rec := CertificateRecord{Thumbprint: thumbprint, ClientID: clientID}
 	rec.TokensUntil = expires.Truncate(24 * time.Hour).Add(24 * time.Hour)
 	if leaf := p.Leaf(); leaf != nil {
-		rec.Serial = leaf.SerialNumber.Text(16)
+		rec.Serial = boundedID(leaf.SerialNumber.Text(16))
 		rec.Subject = clip(subject.Of(leaf), 1024)
 		rec.NotAfter = leaf.NotAfter
 		if len(leaf.AuthorityKeyId) > 0 {
-			rec.IssuerKeyID = hex.EncodeToString(leaf.AuthorityKeyId)
+			rec.IssuerKeyID = boundedID(hex.EncodeToString(leaf.AuthorityKeyId))
 		} else {
 			h := sha256.New()
 			h.Write(leaf.RawIssuer)
@@ -52,3 +52,15 @@ func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presente
 	s.certMu.Unlock()
 	return nil
 }
+
+// boundedID returns an identifier as a [CertificateRecord] holds it. RFC 5280 has 20 octets
+// for a serial number; a client that needs no CA may write any number into its certificate.
+func boundedID(id string) string {
+	if len(id) <= maxRecordID {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
+}
+
+const maxRecordID = 128

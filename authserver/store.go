@@ -110,7 +110,8 @@ type OpaqueToken struct {
 	X5TS256 string
 }
 
-// A CertificateRecord says what a revocation needs to find tokens.
+// A CertificateRecord says what a revocation needs to find tokens. Of an IssuerKeyID or
+// Serial with more than 128 digits it holds the SHA-256, in hex, of the digits.
 type CertificateRecord struct {
 	Thumbprint  string // x5t#S256
 	IssuerKeyID string // authority key id in hex, or the SHA-256 of the issuer's name and key where there is none
