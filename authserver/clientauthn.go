@@ -73,11 +73,14 @@ func (x *exchange) authenticate(public bool) (*registered, *refusal) {
 	x.d.Method = c.method
 	switch {
 	case c.Disabled:
+		x.pretend(cred)
 		return nil, x.fail(refuseClient, decision.Check{Name: decision.CheckClient, Reason: decision.ClientDisabled})
 	case !slices.Contains(x.s.cfg.AuthMethods, c.method):
+		x.pretend(cred)
 		return nil, x.fail(refuseClient, decision.Check{Name: decision.CheckMethod, Reason: decision.MethodDisabled,
 			Expected: strings.Join(x.s.cfg.AuthMethods, ", "), Found: c.method})
 	case c.fault != nil:
+		x.pretend(cred)
 		return nil, x.fail(refuseClient, decision.Check{Name: decision.CheckClient, Reason: decision.ClientMisconfig, Found: c.fault.Error()})
 	}
 	x.d.Pass(decision.CheckClient, "RFC 6749, Section 2.3", "")
@@ -206,8 +209,8 @@ func parseBasic(header string) (id, secret string, ok bool) {
 	return id, secret, true
 }
 
-// pretend does for an unknown client what would be done for a known one whose
-// credential is wrong, so that the time says little (RFC 6749, Section 5.2).
+// pretend does for an unknown client, or one that is refused before its credential is
+// looked at, what would be done for a known one whose credential is wrong, so that the time says little (RFC 6749, Section 5.2).
 func (x *exchange) pretend(cred credential) {
 	switch {
 	case cred.method == ClientSecretBasic:
