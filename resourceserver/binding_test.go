@@ -535,8 +535,19 @@ func TestBehindProxy(t *testing.T) {
 			}
 		}
 	})
+	t.Run("where no proxy is trusted", func(t *testing.T) {
+		t.Attr("requirement", "M-3-8 H-4-2")
+		w := newWorld(t, nil)
+		token := w.is.token(t, cnf(p.l1))
+		w.wantIT(t, w.do(client(nil, nil), "GET", "/", token, forwarded(p.l1, "Client-Cert")), decision.NoCertificate)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if d := w.decisions[0]; len(d.Warnings) != 1 || d.Warnings[0].Reason != decision.SourceForeignHeader {
+			t.Errorf("warnings %+v, want one of %s", d.Warnings, decision.SourceForeignHeader)
+		}
+	})
 	t.Run("from somebody else", func(t *testing.T) {
-		t.Attr("requirement", "M-3-8")
+		t.Attr("requirement", "H-4-3")
 		w := newWorld(t, func(_ *issuer, cfg *resourceserver.Config) {
 			src, err := certsource.NewRFC9440(certsource.RFC9440Config{Hop: certsource.Hop{Prefixes: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}}})
 			if err != nil {
@@ -545,12 +556,13 @@ func TestBehindProxy(t *testing.T) {
 			cfg.Source = src
 		})
 		token := w.is.token(t, cnf(p.l1))
-		w.wantIT(t, w.do(client(p.l1, nil), "GET", "/", token, forwarded(p.l1, "Client-Cert")), decision.NoCertificate)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if d := w.decisions[0]; len(d.Warnings) != 1 || d.Warnings[0].Reason != decision.SourceUntrusted {
-			t.Errorf("warnings %+v, want one of %s", d.Warnings, decision.SourceUntrusted)
+		// Attack: a forged field is answered as one, and the TLS certificate of its sender
+		// is not used either, although it is the right one.
+		a := w.do(client(p.l1, nil), "GET", "/", token, forwarded(p.l1, "Client-Cert"))
+		if a.status != 400 || !strings.Contains(a.challenge, `error="invalid_request"`) || w.reason() != decision.SourceUntrusted {
+			t.Errorf("status %d, %s, reason %s; want 400 invalid_request", a.status, a.challenge, w.reason())
 		}
+		w.wantIT(t, w.do(client(p.l1, nil), "GET", "/", token), decision.NoCertificate)
 	})
 }
 

@@ -66,7 +66,7 @@ func wire(r decision.Reason) (status int, code, description string) {
 		return http.StatusBadRequest, codeInvalidRequest, "the Authorization header is not valid"
 	case decision.SourceMalformed, decision.SourceRepeated, decision.SourceLookAlike, decision.SourceHopByHop,
 		decision.SourceTooLarge, decision.SourceHalfDecoded, decision.SourceTooFewHops, decision.SourceUnverified,
-		decision.SourceContradiction, decision.SourceProxyOwn:
+		decision.SourceContradiction, decision.SourceProxyOwn, decision.SourceUntrusted:
 		return http.StatusBadRequest, codeInvalidRequest, "the forwarded client certificate cannot be read"
 	case decision.IssuerUnavailable:
 		return http.StatusServiceUnavailable, "", "the access token cannot be checked at the moment"
@@ -74,7 +74,7 @@ func wire(r decision.Reason) (status int, code, description string) {
 		return http.StatusForbidden, codeInsufficientScope, "the access token lacks a scope"
 	case decision.NotBound:
 		return http.StatusUnauthorized, codeInvalidToken, textNotBound
-	case decision.BindingMismatch, decision.NoCertificate, decision.NotEnough, decision.SourceUntrusted,
+	case decision.BindingMismatch, decision.NoCertificate, decision.NotEnough,
 		decision.HookRefused, decision.HookFailed:
 		return http.StatusUnauthorized, codeInvalidToken, textBinding
 	case decision.TokenExpired:

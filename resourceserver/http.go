@@ -117,9 +117,6 @@ func (v *Verifier) judgeRequest(ctx context.Context, d *decision.Decision, r *ht
 		c := certsource.Check(sourceErr)
 		switch c.Reason {
 		case decision.NoCertificate: // for the token to say whether that matters
-		case decision.SourceUntrusted:
-			// Somebody who is not the proxy says so: no certificate.
-			d.Warnings = append(d.Warnings, c)
 		default:
 			d.Via = v.cfg.Source.Name()
 			return nil, nil, fail(d, c, sourceErr)
