@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,7 +202,7 @@ func (d *decoder) decode(data []byte) {
 	if err != nil {
 		f := Fault{File: d.file.Name, Line: 1, Column: 1, Text: "not valid YAML"}
 		if ye, ok := errors.AsType[yaml.Error](err); ok {
-			f.Text = "not valid YAML: " + ye.GetMessage()
+			f.Text = "not valid YAML: " + quoted.ReplaceAllLiteralString(ye.GetMessage(), "…") // it may be a secret
 			if t := ye.GetToken(); t != nil && t.Position != nil {
 				f.Line, f.Column = t.Position.Line, t.Position.Column
 			}
@@ -225,6 +226,8 @@ func (d *decoder) decode(data []byte) {
 	}
 	d.section(body, "", root(), reflect.ValueOf(&d.file.Config).Elem())
 }
+
+var quoted = regexp.MustCompile(`"[^"]*"?`)
 
 // entries returns the pairs of a mapping.
 func entries(n ast.Node) ([]*ast.MappingValueNode, bool) {
@@ -386,7 +389,11 @@ func (d *decoder) scalar(n ast.Node, path string, f *field, v reflect.Value) {
 		case kindDuration:
 			fix = "add a unit, such as 90s, 5m, 24h or 90d"
 		}
-		d.fault(n, path, fix, "expected %s, found %s", article(f.typeText()), describe(n))
+		found := describe(n)
+		if f.kind == kindSecret {
+			found = "a number, or another word that YAML knows" // not which
+		}
+		d.fault(n, path, fix, "expected %s, found %s", article(f.typeText()), found)
 		return
 	}
 	if err := setScalar(f, v, text); err != nil {
