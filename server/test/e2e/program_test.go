@@ -10,11 +10,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,8 +27,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// binary is the program, built once.
-var binary string
+// programPath is the program, built once.
+var programPath string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "certbound")
-		build := exec.Command("go", "build", "-o", binary, "../../cmd/certbound")
+		programPath = filepath.Join(dir, "certbound")
+		build := exec.Command("go", "build", "-o", programPath, "../../cmd/certbound")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "e2e: building the binary: %v\n%s", err, out)
 			return 1
@@ -58,7 +58,7 @@ type result struct {
 // command runs the binary in a folder.
 func command(t *testing.T, dir string, args ...string) result {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd := exec.CommandContext(t.Context(), programPath, args...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -89,11 +89,13 @@ const (
 
 // settings are the parts of a configuration that tests change.
 type settings struct {
+	url     string // of the mutual-TLS listener
 	mtls    string // more keys of listen.mtls
 	trust   string // in place of the two sets
 	more    string // whole sections
 	clients string // list items
 	level   string // of the log; debug if empty
+	files   map[string][]byte
 }
 
 // folder makes a folder with a configuration and the files that it names.
@@ -107,11 +109,18 @@ func folder(t *testing.T, s settings) string {
 	write(t, dir, "servers.pem", certs.ServerCA.CertPEM())
 	write(t, dir, "server.pem", server.ChainPEM())
 	write(t, dir, "server.key", server.KeyPEM())
+	write(t, dir, "s1.pem", certs.S1.CertPEM())
+	for name, content := range s.files {
+		write(t, dir, name, content)
+	}
 	if s.trust == "" {
 		s.trust = `{default: ca1, poll_interval: 1s, sets: [{name: ca1, anchors: [ca1.pem]}, {name: ca2, anchors: [ca2.pem]}]}`
 	}
 	if s.mtls != "" {
 		s.mtls = ", " + s.mtls
+	}
+	if s.url == "" {
+		s.url = fixture.MTLSBase
 	}
 	if s.level == "" {
 		s.level = "debug"
@@ -119,7 +128,7 @@ func folder(t *testing.T, s settings) string {
 	text := `issuer: https://as.test
 listen:
   public: {address: "127.0.0.1:0", certificate: server.pem, key: server.key}
-  mtls: {address: "127.0.0.1:0", url: "https://mtls.as.test"` + s.mtls + `}
+  mtls: {address: "127.0.0.1:0", url: "` + s.url + `"` + s.mtls + `}
   admin: {address: "127.0.0.1:0"}
 trust: ` + s.trust + `
 authentication:
@@ -162,7 +171,7 @@ type program struct {
 // must not be there.
 func serve(t *testing.T, dir string) *program {
 	t.Helper()
-	p := &program{dir: dir, ended: make(chan struct{}), cmd: exec.Command(binary, "serve", "--config", "certbound.yaml")}
+	p := &program{dir: dir, ended: make(chan struct{}), cmd: exec.Command(programPath, "serve", "--config", "certbound.yaml")}
 	p.cmd.Dir = dir
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -285,24 +294,36 @@ func (p *program) logged(t *testing.T, texts ...string) string {
 	return found
 }
 
-// metric returns the value of a metric, or "".
-func (p *program) metric(t *testing.T, name string) string {
+// metrics returns what a scrape finds, by name and labels.
+func (p *program) metrics(t *testing.T) map[string]float64 {
 	t.Helper()
 	resp, err := http.Get("http://" + p.admin + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(body)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strings.TrimSpace(value)
+	found := map[string]float64{}
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		i := strings.LastIndexByte(lines.Text(), ' ')
+		if i < 0 || strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		if found[lines.Text()[:i]], err = strconv.ParseFloat(lines.Text()[i+1:], 64); err != nil {
+			t.Fatal(err)
 		}
 	}
-	return ""
+	return found
+}
+
+// judged returns how many decisions were made.
+func (p *program) judged(t *testing.T) (n float64) {
+	t.Helper()
+	for name, value := range p.metrics(t) {
+		if strings.HasPrefix(name, "certbound_decisions_total{") {
+			n += value
+		}
+	}
+	return n
 }
 
 func tail(text string) string { return text[max(0, len(text)-4000):] }

@@ -169,7 +169,6 @@ func newSuite(t *testing.T, mtls string, worlds int) *suite {
 		mtls: mtls, clients: clients.String(),
 		more: `jwks_uri: {allow_hosts: ["` + host + `", "localhost:` + port(host) + `"], root_cas: [servers.pem]}`,
 	})
-	write(t, s.dir, "s1.pem", certs.S1.CertPEM())
 	write(t, s.dir, "s2.pem", certs.S2.CertPEM())
 	write(t, s.dir, "l1cax.pem", certs.L1CAX.CertPEM())
 	write(t, s.dir, "secret", []byte(s.secret+"\n"))

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -28,9 +29,9 @@ type world struct {
 	*fixture.Certificates
 	*program
 	name      string
-	version   uint16 // of TLS; 0 for both
-	http1     bool   // no HTTP/2
-	addresses map[string]string
+	version   uint16            // of TLS; 0 for both
+	http1     bool              // no HTTP/2
+	addresses map[string]string // by host, or by host and port
 }
 
 // newWorld returns the world of a running server, with the hosts of its listeners.
@@ -54,9 +55,7 @@ func (w *world) with(version uint16, http1 bool) *world {
 
 func (w *world) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if host, _, err := net.SplitHostPort(address); err == nil {
-		if real, ok := w.addresses[host]; ok {
-			address = real
-		}
+		address = cmp.Or(w.addresses[address], w.addresses[host], address)
 	}
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
