@@ -52,6 +52,7 @@ type exchange struct {
 	form      form
 	presented *certsource.Presented
 	d         *decision.Decision
+	foreign   bool // warnForeign has looked
 }
 
 func (x *exchange) ctx() context.Context { return x.r.Context() }
@@ -253,6 +254,10 @@ func (x *exchange) refuse(r *refusal) {
 // warnForeign notes certificate fields that nobody reads here: the usual cause of a
 // certificate that seems to get lost, or of a forgery.
 func (x *exchange) warnForeign() {
+	if x.foreign {
+		return
+	}
+	x.foreign = true
 	for _, name := range certsource.Foreign(x.r, x.h.fields...) {
 		x.d.Warnings = append(x.d.Warnings, decision.Check{Name: decision.CheckSource, Rule: "RFC 9440, Section 4", Reason: decision.SourceForeignHeader, Found: clip(name, 64)})
 		if len(x.d.Warnings) >= 4 {
@@ -265,6 +270,7 @@ func (x *exchange) warnForeign() {
 // the decision in the metrics.
 func (x *exchange) write(status int, body []byte) {
 	if o := x.s.cfg.Observer; o != nil && x.d != nil {
+		x.warnForeign()
 		o(x.ctx(), x.d)
 	}
 	header := x.w.Header()
