@@ -219,10 +219,27 @@ func (p *proxied) greet(c net.Conn) {
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
+	if ok && !believable(c, peer.Addr().Unmap()) {
+		p.log.Warn("listen: a header of the PROXY protocol announces a peer that cannot be one; who may connect as a load balancer?",
+			"peer", c.RemoteAddr().String(), "announced", peer.Addr().String())
+		c.Close()
+		return
+	}
 	if ok {
 		c = &announced{c, net.TCPAddrFromAddrPort(peer)}
 	}
 	p.hand(c)
+}
+
+// believable reports whether a load balancer can have the peer. A loopback address says
+// that nothing was on a wire, for which plain HTTP is believed (see [certsource.Hop]); the
+// header cannot say so, unless the load balancer itself is on this machine.
+func believable(c net.Conn, peer netip.Addr) bool {
+	if peer.IsUnspecified() || peer.IsMulticast() {
+		return false
+	}
+	addr, ok := c.RemoteAddr().(*net.TCPAddr)
+	return !peer.IsLoopback() || ok && addr.IP.IsLoopback()
 }
 
 func (p *proxied) hand(c net.Conn) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/internal/fixture"
 )
 
 func v2(command, family byte, body ...byte) string {
@@ -159,6 +161,101 @@ func TestProxyProtocol(t *testing.T) {
 	}
 	if _, err := New(Config{Name: "x", Handler: http.NotFoundHandler(), ProxyProtocol: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}); err == nil {
 		t.Error("everybody as load balancer was taken")
+	}
+}
+
+// addressed is a connection from another address than it has.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (a addressed) RemoteAddr() net.Addr { return a.from }
+
+type addressedListener struct {
+	net.Listener
+	from net.Addr
+}
+
+func (l addressedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return addressed{c, l.from}, nil
+}
+
+// A neighbour in the network of the load balancers, for which the PROXY protocol is
+// switched on, connects himself and announces 127.0.0.1, plain or mapped into IPv6. With a
+// proxy on the same machine as hop, over plain HTTP, he was taken for it, and his
+// Client-Cert for the word of the proxy. Such a connection is closed.
+func TestAttackAnnouncedLoopback(t *testing.T) {
+	neighbour := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 66), Port: 4711}
+	source, err := certsource.NewRFC9440(certsource.RFC9440Config{Hop: certsource.Hop{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mapped := append([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1}, tcp6[16:]...)
+	loopback4 := append([]byte{127, 0, 0, 1}, tcp4[4:]...)
+	loopback6 := append(append(make([]byte, 15), 1), tcp6[16:]...)
+	start := func(from *net.TCPAddr, balancer string) (address string) {
+		s, err := New(Config{Name: "proxied", Logger: quiet, ProxyProtocol: []netip.Prefix{netip.MustParsePrefix(balancer)},
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				p, err := source.Certificate(r)
+				_, refused := errors.AsType[*certsource.UntrustedPeerError](err)
+				fmt.Fprintf(w, "%t refused as a stranger's: %t", p != nil, refused)
+			})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open("127.0.0.1:0", "--listen")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(addressedListener{l, from}) }()
+		t.Cleanup(func() {
+			if err := s.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			<-done
+		})
+		return l.Addr().String()
+	}
+	victim := certsource.Presets()[0].Forward(fixture.Certs().L1.Cert).Get("Client-Cert")
+	send := func(address, header string) string {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(c, header+"GET / HTTP/1.1\r\nHost: x\r\nClient-Cert: "+victim+"\r\nConnection: close\r\n\r\n")
+		answer, _ := io.ReadAll(c)
+		_, body, _ := strings.Cut(string(answer), "\r\n\r\n")
+		return body
+	}
+	address := start(neighbour, "10.0.0.0/8")
+	for name, header := range map[string]string{
+		"127.0.0.1":             "PROXY TCP4 127.0.0.1 192.0.2.1 1 2\r\n",
+		"::1":                   "PROXY TCP6 ::1 2001:db8::1 1 2\r\n",
+		"mapped":                "PROXY TCP6 ::ffff:127.0.0.1 2001:db8::1 1 2\r\n",
+		"127.0.0.1 in binary":   v2(0x21, 0x11, loopback4...),
+		"::1 in binary":         v2(0x21, 0x21, loopback6...),
+		"mapped in binary":      v2(0x21, 0x21, mapped...),
+		"an address of nobody":  "PROXY TCP4 0.0.0.0 192.0.2.1 1 2\r\n",
+		"an address of a group": "PROXY TCP4 224.0.0.1 192.0.2.1 1 2\r\n",
+	} {
+		if got := send(address, header); got != "" {
+			t.Errorf("%s: answered: %s", name, got)
+		}
+	}
+	if got := send(address, "PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n"); got != "false refused as a stranger's: true" {
+		t.Errorf("a peer behind the load balancer: %q", got)
+	}
+	// A load balancer on this machine can have peers there.
+	if got := send(start(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}, "127.0.0.0/8"), "PROXY TCP4 127.0.0.1 192.0.2.1 1 2\r\n"); got != "true refused as a stranger's: false" {
+		t.Errorf("a load balancer on this machine: %q", got)
 	}
 }
 
