@@ -7,48 +7,25 @@ import (
 	"github.com/certbound/certbound/certsource"
 )
 
-// nginx in front: its form of the certificate, from its address alone, and the word with
-// which it says that it has verified. A hop that is not named is nobody, so this is the
-// whole trust.
+// A server behind nginx, which is known by its address and by the key of its own
+// certificate.
 func ExampleNewPreset() {
 	source, err := certsource.NewPreset("nginx", certsource.PresetConfig{
-		Hop: certsource.Hop{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
+		Hop: certsource.Hop{
+			Prefixes:   []netip.Prefix{netip.MustParsePrefix("10.0.3.0/28")},
+			PublicKeys: []string{"uGU3gCAiQCZZTfAbxRQXbYOCGh2jQMJXDJbGmcAvRPM"},
+		},
 	})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(source.Name(), certsource.Describe(source).Most)
-	// Output: nginx certificate
-}
+	fmt.Println(source.Name(), certsource.Describe(source).Fields)
 
-// A proxy that follows RFC 9440 and is known by the key of its own TLS certificate, so
-// that the certificate can be renewed. Clients that connect directly use their TLS
-// connection.
-func ExampleNewRFC9440() {
-	const edge = "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg" // certsource.PublicKeyDigest(cert)
-
-	source, err := certsource.NewRFC9440(certsource.RFC9440Config{
-		Hop:    certsource.Hop{PublicKeys: []string{edge}},
-		Others: certsource.TLS{},
-	})
-	fmt.Println(source.Name(), err)
-	// Output: rfc9440 <nil>
-}
-
-// Only names of the certificate: enough for tls_client_auth clients behind a proxy that is
-// said to verify, and for nothing else.
-func ExampleNewAttributeFields() {
-	source, err := certsource.NewAttributeFields(certsource.AttributeFieldsConfig{
-		Hop:          certsource.Hop{Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
-		Verification: certsource.Verification{By: "edge", Anchors: "partners of 2026"},
-		SubjectDN:    "SSL_CLIENT_DN",
-		DNSyntax:     certsource.DNSyntaxLDAP, // or DNSyntaxLegacy: /C=US/O=Agora/CN=x
-	})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(certsource.Describe(source).Most)
-	// Output: attributes
+	// Nobody is trusted by default.
+	_, err = certsource.NewPreset("nginx", certsource.PresetConfig{})
+	fmt.Println(err != nil)
+	// Output:
+	// nginx [X-Ssl-Client-Cert X-Ssl-Client-Verify]
+	// true
 }
