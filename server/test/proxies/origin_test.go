@@ -154,6 +154,7 @@ func startOrigin(t *testing.T, source certsource.Source) *origin {
 			w.Header().Set(name, "leaked")
 		}
 		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Vary", "Accept, Client-Cert")
 		_, _ = io.WriteString(w, "hello")
 	})
 	group := &listen.Group{Grace: time.Second, Logger: slog.New(slog.DiscardHandler)}
