@@ -3,7 +3,8 @@
 // that parses an untrusted header is in this package.
 //
 // A [Source] is chosen by name and alone; there is no fallback from one to another
-// (RFC 9440, Section 4). What a source returns is a [Presented]. Its kind says how
+// (RFC 9440, Section 4). For each product that forwards certificates there is a preset
+// ([NewPreset]), with a file of its own here and a page in docs/proxies. What a source returns is a [Presented]. Its kind says how
 // much the hop told us, and whoever needs more than there is must refuse.
 package certsource
 
