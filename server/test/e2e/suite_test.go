@@ -208,7 +208,7 @@ func TestWire(t *testing.T) {
 // TestWireBehindProxy repeats it with TLS ending at a proxy that sends RFC 9440 fields,
 // in front of the authorization server and of both resource servers.
 func TestWireBehindProxy(t *testing.T) {
-	s := newSuite(t, `insecure_plain_http: true, source: rfc9440, trusted_proxies: [127.0.0.1]`, 2)
+	s := newSuite(t, `insecure_plain_http: true, source: rfc9440, proxy: {prefixes: [127.0.0.1]}`, 2)
 	behind := newWorld(serve(t, s.dir))
 	source, err := certsource.NewRFC9440(certsource.RFC9440Config{Hop: certsource.Hop{
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
