@@ -19,6 +19,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"certsource":           {ours: ". decision internal/sfv"},
 	"pki/subject":          {ours: "decision internal/stringprep"},
 	"pki":                  {ours: "decision pki/subject internal/stringprep"},
+	"pki/revocation":       {ours: "decision pki pki/subject internal/stringprep", modules: "golang.org/x/crypto"},
 	"clientauth":           {ours: ". decision certsource pki pki/subject internal/stringprep"},
 	"clientauth/httpauth":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth"},
 	"internal/memo":        {},
@@ -34,9 +35,9 @@ var allowed = map[string]struct{ ours, modules string }{
 	"authserver":           {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws", modules: "github.com/go-jose/go-jose/v4"},
 	"authserver/memstore":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
 	"authserver/storetest": {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
-	"pkitest":              {},
+	"pkitest":              {modules: "golang.org/x/crypto"},
 	"docs":                 {}, // tests only
-	"internal/fixture":     {ours: "*", modules: "github.com/go-jose/go-jose/v4 golang.org/x/oauth2"},
+	"internal/fixture":     {ours: "*", modules: "github.com/go-jose/go-jose/v4 golang.org/x/oauth2 golang.org/x/crypto"},
 	"internal/conformance": {},
 }
 
@@ -74,7 +75,7 @@ func TestDependencies(t *testing.T) {
 			}
 		}
 	}
-	modules := []string{module, "github.com/go-jose/go-jose/v4", "golang.org/x/oauth2"}
+	modules := []string{module, "github.com/go-jose/go-jose/v4", "golang.org/x/oauth2", "golang.org/x/crypto"}
 	for _, dep := range golist(t, "-deps", "-test", "-f", "{{if not .Standard}}{{with .Module}}{{.Path}}{{end}}{{end}}", "./...") {
 		if !slices.Contains(modules, dep) {
 			t.Errorf("a test of the root module needs %s", dep)

@@ -7,4 +7,6 @@ require (
 	github.com/go-jose/go-jose/v4 v4.1.8
 )
 
+require golang.org/x/crypto v0.58.0 // indirect
+
 replace github.com/certbound/certbound => ../
