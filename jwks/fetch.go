@@ -106,7 +106,8 @@ func NewFetcher(cfg FetcherConfig) *Fetcher {
 	}
 }
 
-// Get returns the set behind an https URL, from the cache if it is fresh. A fetch
+// Get returns the set behind an https URL, from the cache if it is fresh. Its certificates
+// stand in Certificates only, not in Keys. A fetch
 // that fails leaves a good copy in use until it is older than MaxAge; without one,
 // the failure is the answer for RefetchEvery. A set without keys is a good copy: it
 // says that there are none any more. Concurrent calls for one URL make one request,
@@ -268,6 +269,11 @@ func (f *Fetcher) fetch(ctx context.Context, raw string) (*Set, time.Duration, e
 	set, err := Parse(data, Lenient)
 	if err != nil {
 		return fail("the answer is not a key set", err)
+	}
+	// What is parsed can take 40 times as much memory as what was sent, for as long as the
+	// URL is in the cache. The DER in Certificates is all that is needed.
+	for i := range set.Keys {
+		set.Keys[i].Certificates = nil
 	}
 	return set, f.age(resp.Header), nil
 }
