@@ -3,13 +3,17 @@ package jws
 import (
 	"bytes"
 	"encoding/json"
+	"unicode"
 	"unicode/utf8"
 )
 
-// Limits of a JSON text. Names are compared each with each, so their number counts.
+// Limits of a JSON text.
 const (
 	maxDepth   = 32
 	maxMembers = 256 // of one object
+	// Few names in ASCII are compared each with each, which needs no memory. For others that
+	// would take a stranger's token of 16 kB 2 ms, before anybody knows whether it is signed.
+	fewMembers = 24
 )
 
 // scanObject reads a JSON text (RFC 8259) that must be one object. It returns what is
@@ -87,7 +91,8 @@ func (s *scanner) object(depth int, fold bool) bool {
 		return s.fail("nested too deep")
 	}
 	first := len(s.names)
-	s.pos++ // {
+	few := true // and all in ASCII
+	s.pos++     // {
 	if s.next('}') {
 		return true
 	}
@@ -106,12 +111,18 @@ func (s *scanner) object(depth int, fold bool) bool {
 			}
 			name.text, name.ascii = []byte(text), false
 		}
-		for _, other := range s.names[first:] {
-			if bytes.Equal(other.text, name.text) {
-				return s.fail("a member stands twice")
-			}
-			if fold && (len(other.text) == len(name.text) || !other.ascii || !name.ascii) && bytes.EqualFold(other.text, name.text) {
-				return s.fail("two members differ only in case")
+		few = few && name.ascii && len(s.names)-first < fewMembers
+		if few {
+			for _, other := range s.names[first:] {
+				if len(other.text) != len(name.text) {
+					continue
+				}
+				if bytes.Equal(other.text, name.text) {
+					return s.fail("a member stands twice")
+				}
+				if fold && bytes.EqualFold(other.text, name.text) {
+					return s.fail("two members differ only in case")
+				}
 			}
 		}
 		if len(s.names)-first >= maxMembers {
@@ -130,13 +141,49 @@ func (s *scanner) object(depth int, fold bool) bool {
 			s.visit(name.text, s.data[start:s.pos])
 		}
 		if s.next('}') {
+			names := s.names[first:]
 			s.names = s.names[:first]
-			return true
+			return few || s.distinct(names, fold)
 		}
 		if !s.next(',') {
 			return s.fail(notJSON)
 		}
 	}
+}
+
+// distinct does for all names what object does for few. Those who were told of a member
+// that stands twice are told of the fault in the end.
+func (s *scanner) distinct(names []memberName, fold bool) bool {
+	seen := make(map[string]bool, len(names))
+	for _, name := range names {
+		if seen[string(name.text)] {
+			return s.fail("a member stands twice")
+		}
+		seen[string(name.text)] = true
+	}
+	if !fold {
+		return true
+	}
+	clear(seen)
+	for _, name := range names {
+		folded := foldName(name.text)
+		if seen[folded] {
+			return s.fail("two members differ only in case")
+		}
+		seen[folded] = true
+	}
+	return true
+}
+
+// foldName returns the same text for all names that [bytes.EqualFold] calls equal.
+func foldName(name []byte) string {
+	return string(bytes.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name))
 }
 
 func (s *scanner) array(depth int) bool {
