@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -142,14 +143,17 @@ func (x *exchange) read() *refusal {
 	}
 	f, err := readForm(x.w, x.r, x.s.cfg.MaxBody, x.s.cfg.MaxParameters)
 	if fe, ok := errors.AsType[*formError](err); ok {
-		refused, reason := refuseRequest, decision.RequestMalformed
+		refused, reason, expected := refuseRequest, decision.RequestMalformed, ""
 		switch {
 		case fe.tooLarge:
-			refused, reason = refuseTooLarge, decision.RequestTooLarge
+			reason, expected = decision.RequestTooLarge, fmt.Sprintf("at most %d bytes", x.s.cfg.MaxBody)
+			told := *refuseTooLarge
+			told.description += ", expected " + expected
+			refused = &told
 		case fe.repeated:
 			reason = decision.ParameterRepeated
 		}
-		return x.fail(refused, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 3.2", Reason: reason, Found: fe.fault})
+		return x.fail(refused, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 3.2", Reason: reason, Expected: expected, Found: fe.fault})
 	}
 	x.form = f
 	if x.h.certificate == nil {

@@ -2,6 +2,7 @@ package authserver
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -61,12 +62,12 @@ func readForm(w http.ResponseWriter, r *http.Request, maxBytes int64, maxParamet
 	}
 	if r.ContentLength > maxBytes {
 		w.Header().Set("Connection", "close") // nobody reads the rest
-		return nil, &formError{fault: "the body is too large", tooLarge: true}
+		return nil, &formError{fault: fmt.Sprintf("%d bytes", r.ContentLength), tooLarge: true}
 	}
 	body, err := readBody(w, r, maxBytes)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, &formError{fault: "the body is too large", tooLarge: true}
+			return nil, &formError{fault: "more", tooLarge: true}
 		}
 		return nil, &formError{fault: "the body could not be read"}
 	}

@@ -221,6 +221,8 @@ func (v *validation) keys() {
 		switch {
 		case err != nil:
 			v.fault("jwks", "%v", err)
+		case m == clientauth.SelfSignedTLSClientAuth && len(set.Keys) == 0:
+			v.fault("jwks", "the set has no key; expected one with the client's certificate in x5c (RFC 8705, Section 2.2.2)")
 		case m == clientauth.SelfSignedTLSClientAuth && len(set.Certificates) == 0:
 			v.fault("jwks", "no key has x5c, whose first entry is the certificate (RFC 8705, Section 2.2.2)")
 		case m == PrivateKeyJWT && len(set.Keys) == 0:
