@@ -328,11 +328,9 @@ func (p *program) judged(t *testing.T) (n float64) {
 
 func tail(text string) string { return text[max(0, len(text)-4000):] }
 
-// golden compares text with a file of testdata, after the names of this run were
-// taken out of it.
-func golden(t *testing.T, name, text string, replace ...string) {
+// golden compares text with a file of testdata.
+func golden(t *testing.T, name, text string) {
 	t.Helper()
-	text = strings.NewReplacer(replace...).Replace(text)
 	file := filepath.Join("testdata", name+".golden")
 	if *update {
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
