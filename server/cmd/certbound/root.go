@@ -43,7 +43,7 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 	}
 	add("run", a.devCommand(), a.serveCommand())
 	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand())
-	add("look", a.inspectCommand(), a.tokenCommand())
+	add("look", a.inspectCommand(), a.explainCommand(), a.tokenCommand())
 	root.AddCommand(a.versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	return root
