@@ -84,12 +84,23 @@ func (reg SelfSigned) find(p *certsource.Presented, registered [][]byte) []byte 
 	}
 	if reg.InsecureMatchKey {
 		for _, der := range registered {
-			if c, err := x509.ParseCertificate(der); err == nil && bytes.Equal(c.RawSubjectPublicKeyInfo, leaf.RawSubjectPublicKeyInfo) {
+			if sameKey(der, leaf) {
 				return der
 			}
 		}
 	}
 	return nil
+}
+
+// sameKey reports whether a registered certificate has the public key of leaf. Parsing the
+// certificates of a large key set for each refusal takes longer than all the rest, so only
+// one that holds the octets of the key is parsed.
+func sameKey(der []byte, leaf *x509.Certificate) bool {
+	if !bytes.Contains(der, leaf.RawSubjectPublicKeyInfo) {
+		return false
+	}
+	c, err := x509.ParseCertificate(der)
+	return err == nil && bytes.Equal(c.RawSubjectPublicKeyInfo, leaf.RawSubjectPublicKeyInfo)
 }
 
 // missing says why p is none of the registered certificates.
@@ -115,8 +126,7 @@ func (reg SelfSigned) missing(p *certsource.Presented, registered [][]byte, fetc
 		c.Reason, c.Expected = decision.KeySetEmpty, "a registered certificate"
 	case p.Leaf() != nil:
 		for _, der := range registered {
-			r, err := x509.ParseCertificate(der)
-			if err == nil && bytes.Equal(r.RawSubjectPublicKeyInfo, p.Leaf().RawSubjectPublicKeyInfo) {
+			if sameKey(der, p.Leaf()) {
 				c.Found += ", which has the same key as a registered certificate but is another certificate"
 				c.Fix = "register this certificate too; the whole certificate is compared, not its key"
 				break
