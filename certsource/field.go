@@ -147,12 +147,28 @@ func (f *fields) keep(r *http.Request, value string, chain []string, p *Presente
 		verified.VerifiedBy = who
 		d.presented = &verified
 	}
-	cost := len(value) + parsedSize
+	cost := len(value) + occupied(p)
 	for _, line := range chain {
-		cost += len(line) + parsedSize
+		cost += len(line)
 	}
 	f.seen.Put(value, d, cost)
 	return f.choose(r, d, verified)
+}
+
+// occupied estimates the memory of what was parsed: a certificate with many names takes 40
+// times what was sent.
+func occupied(p *Presented) int {
+	n := parsedSize
+	count := func(c *x509.Certificate) {
+		n += parsedSize + 8*len(c.Raw) + 160*len(c.URIs) + 32*(len(c.DNSNames)+len(c.EmailAddresses)+len(c.IPAddresses))
+	}
+	if p.leaf != nil {
+		count(p.leaf)
+	}
+	for _, c := range p.chain {
+		count(c)
+	}
+	return n
 }
 
 func (f *fields) choose(r *http.Request, d decoded, verified bool) (*Presented, error) {
