@@ -5,7 +5,7 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 SHELL = /bin/bash
 .SHELLFLAGS = -o pipefail -c
 
-.PHONY: test conformance deps bench fuzz lint build golden
+.PHONY: test conformance deps bench fuzz lint build golden recordings
 
 # Run every test with the race detector.
 test: deps
@@ -40,4 +40,8 @@ build:
 
 # Write the golden files again; read the diff.
 golden:
-	go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sed 's|^|./|') -update
+	go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' ':!server/test/proxies' | xargs -n 1 dirname | sed 's|^|./|') -update
+
+# Record again what the real proxies send: new certificates, so every file changes.
+recordings: deps
+	cd server && go test ./test/proxies -update
