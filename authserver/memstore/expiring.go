@@ -40,8 +40,9 @@ func (m *expiring[K, V]) extend(key K, expires time.Time) {
 	}
 }
 
-// sweep removes at most limit entries that have expired at now.
-func (m *expiring[K, V]) sweep(now time.Time, limit int) (removed int) {
+// sweep removes at most limit entries that have expired at now, and calls gone, if set,
+// with the value of each.
+func (m *expiring[K, V]) sweep(now time.Time, limit int, gone func(V)) (removed int) {
 	for removed < limit && len(m.due) > 0 && !m.due[0].at.After(now) {
 		key := m.due[0].key
 		if at := m.entries[key].expires; at.After(now) {
@@ -50,6 +51,9 @@ func (m *expiring[K, V]) sweep(now time.Time, limit int) (removed int) {
 			continue
 		}
 		heap.Pop(&m.due)
+		if gone != nil {
+			gone(m.entries[key].value)
+		}
 		delete(m.entries, key)
 		removed++
 	}

@@ -32,15 +32,22 @@ type Store struct {
 	keys    []authserver.SigningKey // in the order in which they were added
 
 	tokens  expiring[[32]byte, authserver.OpaqueToken]
-	revoked expiring[string, struct{}]
+	revoked revocations
 	used    expiring[string, struct{}]
 	certs   expiring[string, authserver.CertificateRecord]
+	// The thumbprints of certs by client, and by issuer and serial number.
+	certsOf, certsBy map[string][]string
 }
 
 var _ authserver.Store = (*Store)(nil)
 
 // New returns an empty store.
-func New() *Store { return &Store{clients: make(map[string]*authserver.Client)} }
+func New() *Store {
+	return &Store{
+		clients: make(map[string]*authserver.Client), revoked: newRevocations(),
+		certsOf: make(map[string][]string), certsBy: make(map[string][]string),
+	}
+}
 
 // write takes the lock for a change, unless the caller has gone or the store is closed.
 func (s *Store) write(ctx context.Context) error {
@@ -242,28 +249,6 @@ func (s *Store) Token(ctx context.Context, hash [32]byte) (*authserver.OpaqueTok
 	return &t, nil
 }
 
-// Revoke implements [authserver.Store].
-func (s *Store) Revoke(ctx context.Context, jti string, expires time.Time) error {
-	if err := s.write(ctx); err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	if !s.revoked.add(jti, struct{}{}, expires) {
-		s.revoked.extend(jti, expires)
-	}
-	return nil
-}
-
-// Revoked implements [authserver.Store].
-func (s *Store) Revoked(ctx context.Context, jti string) (bool, error) {
-	if err := s.read(ctx); err != nil {
-		return false, err
-	}
-	defer s.mu.RUnlock()
-	_, ok := s.revoked.entries[jti]
-	return ok, nil
-}
-
 // UseOnce implements [authserver.Store].
 func (s *Store) UseOnce(ctx context.Context, key string, expires time.Time) (bool, error) {
 	if err := s.write(ctx); err != nil {
@@ -277,41 +262,14 @@ func (s *Store) UseOnce(ctx context.Context, key string, expires time.Time) (boo
 	return first, nil
 }
 
-// SaveCertificate implements [authserver.Store].
-func (s *Store) SaveCertificate(ctx context.Context, c authserver.CertificateRecord) error {
-	if err := s.write(ctx); err != nil {
-		return err
-	}
-	defer s.mu.Unlock()
-	if !s.certs.add(c.Thumbprint, c, c.TokensUntil) {
-		s.certs.extend(c.Thumbprint, c.TokensUntil)
-	}
-	return nil
-}
-
-// Certificate implements [authserver.Store].
-func (s *Store) Certificate(ctx context.Context, thumbprint string) (*authserver.CertificateRecord, error) {
-	if err := s.read(ctx); err != nil {
-		return nil, err
-	}
-	defer s.mu.RUnlock()
-	e, ok := s.certs.entries[thumbprint]
-	if !ok {
-		return nil, authserver.ErrNotFound
-	}
-	c := e.value
-	c.TokensUntil = e.expires
-	return &c, nil
-}
-
 // Sweep implements [authserver.Store].
 func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
 	if err := s.write(ctx); err != nil {
 		return 0, err
 	}
 	defer s.mu.Unlock()
-	return s.tokens.sweep(now, limit) + s.revoked.sweep(now, limit) +
-		s.used.sweep(now, limit) + s.certs.sweep(now, limit), nil
+	return s.tokens.sweep(now, limit, nil) + s.revoked.sweep(now, limit) +
+		s.used.sweep(now, limit, nil) + s.certs.sweep(now, limit, s.forgetCertificate), nil
 }
 
 // Ping implements [authserver.Store].
@@ -329,7 +287,8 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.clients, s.ids, s.keys = nil, nil, nil
-	s.tokens.entries, s.revoked.entries, s.used.entries, s.certs.entries = nil, nil, nil, nil
+	s.tokens.entries, s.used.entries, s.certs.entries = nil, nil, nil
+	s.revoked, s.certsOf, s.certsBy = revocations{}, nil, nil
 	return nil
 }
 

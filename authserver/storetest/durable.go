@@ -30,6 +30,9 @@ func RunDurable(t *testing.T, open func(t *testing.T, dir string) authserver.Sto
 		_, err := s.UseOnce(ctx, "used", now.Add(time.Hour))
 		must(t, "UseOnce", err)
 		must(t, "SaveCertificate", s.SaveCertificate(ctx, certificate(now.Add(time.Hour))))
+		must(t, "RevokeCertificate", s.RevokeCertificate(ctx, byThumbprint("stolen")))
+		before, err := s.Revocations(ctx, 0, 10)
+		must(t, "Revocations", err)
 		_, last, _, err := s.ClientChanges(ctx, 0, 10)
 		must(t, "ClientChanges", err)
 		must(t, "Close", s.Close())
@@ -57,6 +60,12 @@ func RunDurable(t *testing.T, open func(t *testing.T, dir string) authserver.Sto
 		}
 		_, err = s.Certificate(ctx, "thumbprint")
 		must(t, "Certificate", err)
+		isRevoked(t, s, "stolen", "", "", true)
+		after, err := s.Revocations(ctx, before.Last, 10)
+		must(t, "Revocations", err)
+		if before.Feed != after.Feed || before.Last != after.Last || len(before.Entries) != 2 || len(after.Entries) != 0 {
+			t.Errorf("the revocations went from %+v to %+v", before, after)
+		}
 		ids, again, complete, err := s.ClientChanges(ctx, last, 10)
 		must(t, "ClientChanges", err)
 		if len(ids) != 0 || again != last || !complete {

@@ -75,6 +75,12 @@ var tests = []struct {
 	{"use once: of concurrent calls one wins", usedOnceRace},
 	{"certificate: extended, never shortened", certificates},
 	{"certificate: concurrent extensions keep the latest", certificatesRace},
+	{"certificate: pages, and those of a client", certificateLists},
+	{"revoked certificates: by thumbprint", revokedByThumbprint},
+	{"revoked certificates: by issuer and serial number", revokedBySerial},
+	{"revoked certificates: none is remembered", revokedNotRemembered},
+	{"revocations: every change, in order", revocations},
+	{"revocations: a reader beside writers misses none", revocationsRace},
 	{"sweep: expired records only, at most so many", sweep},
 	{"a caller that has gone", cancelled},
 }
@@ -662,7 +668,7 @@ func usedOnceRace(t *testing.T, s authserver.Store) {
 func certificate(until time.Time) authserver.CertificateRecord {
 	return authserver.CertificateRecord{
 		Thumbprint: "thumbprint", IssuerKeyID: "0a0b", Serial: "1f", Subject: "CN=a,O=Agora", ClientID: "c",
-		NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), TokensUntil: until,
+		NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), FirstSeen: now, TokensUntil: until,
 	}
 }
 
@@ -677,7 +683,10 @@ func certificates(t *testing.T, s authserver.Store) {
 		if !got.NotAfter.Equal(want.NotAfter) || !got.TokensUntil.Equal(want.TokensUntil) {
 			t.Errorf("the dates are %v and %v, want %v and %v", got.NotAfter, got.TokensUntil, want.NotAfter, want.TokensUntil)
 		}
-		got.NotAfter, got.TokensUntil = want.NotAfter, want.TokensUntil
+		if !got.FirstSeen.Equal(want.FirstSeen) {
+			t.Errorf("first seen %v, want %v", got.FirstSeen, want.FirstSeen)
+		}
+		got.NotAfter, got.FirstSeen, got.TokensUntil = want.NotAfter, want.FirstSeen, want.TokensUntil
 		if *got != want {
 			t.Errorf("the certificate came back as %+v, want %+v", got, want)
 		}

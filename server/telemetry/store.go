@@ -16,7 +16,8 @@ func (m *Metrics) Store(s authserver.Store) authserver.Store {
 	for _, op := range []string{
 		"Client", "Clients", "CreateClient", "UpdateClient", "DeleteClient", "ClientChanges",
 		"SigningKeys", "AddSigningKey", "DeleteSigningKey", "SaveToken", "Token", "Revoke", "Revoked",
-		"UseOnce", "SaveCertificate", "Certificate", "Sweep", "Ping",
+		"UseOnce", "SaveCertificate", "Certificate", "Certificates", "ClientCertificates", "RevokeCertificate",
+		"RestoreCertificate", "CertificateRevoked", "Revocations", "Sweep", "Ping",
 	} {
 		t.ok[op] = m.store.WithLabelValues(op, "ok")
 		t.failed[op] = m.store.WithLabelValues(op, "error")
@@ -34,7 +35,7 @@ type timedStore struct {
 func (t *timedStore) done(op string, start time.Time, err *error) {
 	observers := t.ok
 	if *err != nil && !errors.Is(*err, authserver.ErrNotFound) && !errors.Is(*err, authserver.ErrExists) &&
-		!errors.Is(*err, authserver.ErrConflict) && !errors.Is(*err, context.Canceled) {
+		!errors.Is(*err, authserver.ErrConflict) && !errors.Is(*err, authserver.ErrRevoked) && !errors.Is(*err, context.Canceled) {
 		observers = t.failed
 	}
 	observers[op].Observe(time.Since(start).Seconds())
@@ -118,6 +119,36 @@ func (t *timedStore) SaveCertificate(ctx context.Context, c authserver.Certifica
 func (t *timedStore) Certificate(ctx context.Context, thumbprint string) (c *authserver.CertificateRecord, err error) {
 	defer t.done("Certificate", time.Now(), &err)
 	return t.Store.Certificate(ctx, thumbprint)
+}
+
+func (t *timedStore) Certificates(ctx context.Context, after string, limit int) (page []authserver.CertificateRecord, err error) {
+	defer t.done("Certificates", time.Now(), &err)
+	return t.Store.Certificates(ctx, after, limit)
+}
+
+func (t *timedStore) ClientCertificates(ctx context.Context, clientID string, limit int) (list []authserver.CertificateRecord, err error) {
+	defer t.done("ClientCertificates", time.Now(), &err)
+	return t.Store.ClientCertificates(ctx, clientID, limit)
+}
+
+func (t *timedStore) RevokeCertificate(ctx context.Context, r authserver.RevokedCertificate) (err error) {
+	defer t.done("RevokeCertificate", time.Now(), &err)
+	return t.Store.RevokeCertificate(ctx, r)
+}
+
+func (t *timedStore) RestoreCertificate(ctx context.Context, r authserver.RevokedCertificate) (err error) {
+	defer t.done("RestoreCertificate", time.Now(), &err)
+	return t.Store.RestoreCertificate(ctx, r)
+}
+
+func (t *timedStore) CertificateRevoked(ctx context.Context, thumbprint, issuerKeyID, serial string) (r *authserver.RevokedCertificate, err error) {
+	defer t.done("CertificateRevoked", time.Now(), &err)
+	return t.Store.CertificateRevoked(ctx, thumbprint, issuerKeyID, serial)
+}
+
+func (t *timedStore) Revocations(ctx context.Context, since int64, limit int) (page *authserver.RevocationPage, err error) {
+	defer t.done("Revocations", time.Now(), &err)
+	return t.Store.Revocations(ctx, since, limit)
 }
 
 func (t *timedStore) Sweep(ctx context.Context, now time.Time, limit int) (removed int, err error) {

@@ -201,9 +201,9 @@ func TestFull(t *testing.T) {
 	// A write that fits is not refused because of one that does not, with which it
 	// shared a transaction.
 	jobs := []*job{
-		{ctx: ctx, do: func(w *writes) error { _, err := w.revoke.Exec("fits", micros(far)); return err }},
+		{ctx: ctx, do: func(w *writes) error { return w.numbered(w.revoke.Exec("fits", micros(far))) }},
 		{ctx: ctx, do: func(w *writes) error { return w.insert("second", 99, strings.Repeat("x", 100_000)) }},
-		{ctx: ctx, do: func(w *writes) error { _, err := w.revoke.Exec("fits, too", micros(far)); return err }},
+		{ctx: ctx, do: func(w *writes) error { return w.numbered(w.revoke.Exec("fits, too", micros(far))) }},
 	}
 	other := newWriter(s.path, s.writer.db)
 	s.writer.close()

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -55,27 +54,6 @@ func (s *Store) Token(ctx context.Context, hash [32]byte) (*authserver.OpaqueTok
 	return t, nil
 }
 
-// Revoke implements [authserver.Store].
-func (s *Store) Revoke(ctx context.Context, jti string, expires time.Time) error {
-	return s.write(ctx, func(w *writes) error {
-		_, err := w.revoke.Exec(jti, micros(expires))
-		return err
-	})
-}
-
-// Revoked implements [authserver.Store].
-func (s *Store) Revoked(ctx context.Context, jti string) (bool, error) {
-	ctx, err := quick(ctx)
-	if err != nil {
-		return false, err
-	}
-	err = s.reads.revoked.QueryRowContext(ctx, jti).Scan(new(int))
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, explain(s.path, err)
-}
-
 // UseOnce implements [authserver.Store].
 func (s *Store) UseOnce(ctx context.Context, key string, expires time.Time) (bool, error) {
 	hash := sha256.Sum256([]byte(key))
@@ -100,31 +78,6 @@ func (s *Store) UseOnce(ctx context.Context, key string, expires time.Time) (boo
 	return first, nil
 }
 
-// SaveCertificate implements [authserver.Store].
-func (s *Store) SaveCertificate(ctx context.Context, c authserver.CertificateRecord) error {
-	return s.write(ctx, func(w *writes) error {
-		_, err := w.saveCertificate.Exec(c.Thumbprint, c.IssuerKeyID, c.Serial, c.Subject, c.ClientID, micros(c.NotAfter), micros(c.TokensUntil))
-		return err
-	})
-}
-
-// Certificate implements [authserver.Store].
-func (s *Store) Certificate(ctx context.Context, thumbprint string) (*authserver.CertificateRecord, error) {
-	ctx, err := quick(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := &authserver.CertificateRecord{Thumbprint: thumbprint}
-	var notAfter, until int64
-	err = s.reads.certificate.QueryRowContext(ctx, thumbprint).
-		Scan(&c.IssuerKeyID, &c.Serial, &c.Subject, &c.ClientID, &notAfter, &until)
-	if err != nil {
-		return nil, s.notFound(err)
-	}
-	c.NotAfter, c.TokensUntil = fromMicros(notAfter), fromMicros(until)
-	return c, nil
-}
-
 // maxDeletions bounds how many deletions of clients the change feed remembers.
 const maxDeletions = 10_000
 
@@ -136,7 +89,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	var removed int64
 	err := s.write(ctx, func(w *writes) error {
 		removed = 0
-		for _, stmt := range []*sql.Stmt{w.sweepTokens, w.sweepRevocations, w.sweepUsed, w.sweepCertificates} {
+		for _, stmt := range []*sql.Stmt{w.sweepTokens, w.sweepRevocations, w.sweepUsed, w.sweepCertificates, w.sweepRevoked} {
 			result, err := stmt.Exec(micros(now), limit)
 			if err != nil {
 				return err

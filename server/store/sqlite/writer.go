@@ -155,7 +155,7 @@ func (w *writer) transact(batch []*job) (err error) {
 		switch j.err = j.do(w.writes); j.err {
 		case nil:
 			changed = true
-		case authserver.ErrNotFound, authserver.ErrExists, authserver.ErrConflict:
+		case authserver.ErrNotFound, authserver.ErrExists, authserver.ErrConflict, authserver.ErrRevoked:
 		default:
 			return j.err
 		}
