@@ -2,6 +2,7 @@ package listen
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/internal/fixture"
@@ -88,4 +90,35 @@ func TestAttackFatCertificates(t *testing.T) {
 			t.Errorf("200 certificates: %d %s, want invalid_client", a.Status, a.Text)
 		}
 	})
+}
+
+// A stranger finds a request that makes a handler panic. The client sees a closed
+// connection, and the operator saw nothing, since everything that net/http tells was at
+// level debug. A panic is an error in the log now, over HTTP/1.1 and HTTP/2.
+func TestAttackPanicUnseen(t *testing.T) {
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		log := new(lockedBuffer)
+		_, address := serve(t, Config{Name: "public", Pair: pairFor(t, pkitest.P256), Logger: slog.New(slog.NewTextHandler(log, nil)),
+			Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("found one") })})
+		cfg := client(nil, publicName)
+		cfg.NextProtos = []string{protocol}
+		tr := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: protocol == "h2",
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}}
+		if resp, err := (&http.Client{Transport: tr}).Get("https://" + publicName + "/"); err == nil {
+			resp.Body.Close()
+			t.Errorf("%s: status %d", protocol, resp.StatusCode)
+		}
+		tr.CloseIdleConnections()
+		for range 500 { // HTTP/2 answers before it tells
+			if strings.Contains(log.String(), "found one") {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if text := log.String(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "found one") {
+			t.Errorf("%s: the log says %q", protocol, text)
+		}
+	}
 }

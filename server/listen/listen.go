@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -229,10 +230,23 @@ func New(cfg Config) (*Server, error) {
 		MaxHeaderBytes:    cfg.MaxHeaderBytes,
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100},
-		// Handshakes fail all day on a public port; who looks for one raises the level.
-		ErrorLog: slog.NewLogLogger(cfg.Logger.With("listener", cfg.Name).Handler(), slog.LevelDebug),
+		ErrorLog:          log.New(serverLog{cfg.Logger.With("listener", cfg.Name)}, "", 0),
 	}
 	return s, nil
+}
+
+// A serverLog is what net/http tells. Handshakes fail all day on a public port, and who looks
+// for one raises the level; but a handler that panics is a fault of ours, which a stranger
+// may have found.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Write(line []byte) (int, error) {
+	level, text := slog.LevelDebug, strings.TrimSuffix(string(line), "\n")
+	if strings.HasPrefix(text, "http: panic serving") || strings.HasPrefix(text, "http2: panic serving") {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, text)
+	return len(line), nil
 }
 
 // Serve serves on l until Shutdown, after which it returns [http.ErrServerClosed].
