@@ -42,7 +42,7 @@ var secretForms = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]|cbt_[A
 
 // checkLog fails the test if a log has a secret of this run, or what looks like one.
 // The end of a token is as bad as the whole of it.
-func checkLog(t *testing.T, log string) {
+func checkLog(t testing.TB, log string) {
 	t.Helper()
 	if found := secretForms.FindStringIndex(log); found != nil {
 		from, to := max(0, found[0]-200), min(len(log), found[1]+20)
@@ -61,4 +61,22 @@ func checkLog(t *testing.T, log string) {
 			}
 		}
 	}
+}
+
+// A lockedBuffer is a log in memory.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

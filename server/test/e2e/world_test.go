@@ -147,15 +147,18 @@ func (w *world) api(t testing.TB, c *http.Client, host, token string) *fixture.A
 const apiText = "hello from the API"
 
 // startAPI runs a resource server at a host until the test ends: rs.test judges JWTs by
-// itself, rs2.test asks the authorization server. If trusted is set, TLS ends at a
-// proxy, and it listens on plain HTTP. It returns the address.
+// itself, rs2.test asks the authorization server. With plain, TLS ends at a proxy, and it
+// listens on plain HTTP. Its log is searched as that of the server. It returns the
+// address.
 func (w *world) startAPI(t testing.TB, host string, source certsource.Source, plain bool) string {
 	t.Helper()
+	logged := &lockedBuffer{}
+	t.Cleanup(func() { checkLog(t, logged.String()) })
 	direct := *w
 	direct.version, direct.http1 = 0, false
 	cfg := resourceserver.Config{
 		Resource: "https://" + host, Issuer: fixture.Issuer, Source: source,
-		HTTPClient: direct.as(t, nil), Logger: slog.New(slog.DiscardHandler),
+		HTTPClient: direct.as(t, nil), Logger: slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if host == rs2Host {
 		cfg.Introspection = &resourceserver.Introspection{ClientID: "c-rs", HTTPClient: direct.as(t, w.L2), CacheFor: -1}
