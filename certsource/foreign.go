@@ -59,6 +59,11 @@ func shortName(name string) string {
 	return name
 }
 
+// IsCertificateField reports whether a header field has the name of one in which some
+// proxy or cloud forwards client certificates, in any spelling. A proxy removes all of
+// them from what a client sends (RFC 9440, Section 2.4).
+func IsCertificateField(name string) bool { return isForeign(name) }
+
 func isForeign(name string) bool {
 	if len(name) < len("x-ssl-cert") {
 		return false

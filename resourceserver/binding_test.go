@@ -591,3 +591,53 @@ func TestKinds(t *testing.T) {
 		})
 	}
 }
+
+// A caller without an http.Request of its own, such as a front that a proxy asks, gets the
+// same judgement from the parts of the request.
+func TestVerifyCall(t *testing.T) {
+	w := newWorld(t, nil)
+	bound, unbound := w.is.token(t, cnf(certs().l1)), w.is.token(t, nil)
+	present := func(l *pkitest.Leaf) *certsource.Presented { return certsource.NewPresented("tls", l.Cert, nil) }
+	tests := []struct {
+		name string
+		call resourceserver.Call
+		want decision.Reason
+	}{
+		{"right certificate", resourceserver.Call{Authorization: []string{"Bearer " + bound}, Presented: present(certs().l1)}, ""},
+		{"another certificate", resourceserver.Call{Authorization: []string{"Bearer " + bound}, Presented: present(certs().l2)}, decision.BindingMismatch},
+		{"none", resourceserver.Call{Authorization: []string{"Bearer " + bound}, SourceError: certsource.ErrNoCertificate}, decision.NoCertificate},
+		{"malformed field", resourceserver.Call{Authorization: []string{"Bearer " + bound}, SourceError: &certsource.ParseError{Field: "Client-Cert"}}, decision.SourceMalformed},
+		{"a certificate beside an error", resourceserver.Call{Authorization: []string{"Bearer " + bound}, Presented: present(certs().l1), SourceError: certsource.ErrNoCertificate}, decision.NoCertificate},
+		{"not bound", resourceserver.Call{Authorization: []string{"Bearer " + unbound}, Presented: present(certs().l1)}, decision.NotBound},
+		{"no token", resourceserver.Call{Presented: present(certs().l1)}, decision.NoToken},
+		{"two lines", resourceserver.Call{Authorization: []string{"Bearer " + bound, "Bearer " + bound}, Presented: present(certs().l1)}, decision.TokenTwice},
+		{"in the query, too", resourceserver.Call{Authorization: []string{"Bearer " + bound}, RawQuery: "access_token=x", Presented: present(certs().l1)}, decision.TokenTwice},
+		{"scope", resourceserver.Call{Authorization: []string{"Bearer " + bound}, Presented: present(certs().l1), Scopes: []string{"admin"}}, decision.ScopeInsufficient},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			access, err := w.v.VerifyCall(t.Context(), tt.call)
+			if tt.want == "" {
+				if err != nil || access.Token.ClientID != "client-1" {
+					t.Errorf("got %v, %v", access, err)
+				}
+				return
+			}
+			e, ok := errors.AsType[*resourceserver.Error](err)
+			if access != nil || !ok || e.Reason() != tt.want {
+				t.Errorf("got %v, %v, want reason %q", access, err, tt.want)
+			}
+		})
+	}
+}
+
+// The setting says in its name what it gives up; everything else is still judged.
+func TestInsecureIgnoreBinding(t *testing.T) {
+	w := newWorld(t, func(_ *issuer, c *resourceserver.Config) { c.Binding = resourceserver.InsecureIgnoreBinding })
+	bound := w.is.token(t, cnf(certs().l1))
+	w.wantOK(t, w.get(nil, bound))
+	w.wantOK(t, w.get(certs().l2, bound))
+	w.wantOK(t, w.get(nil, w.is.token(t, nil)))
+	w.wantIT(t, w.get(certs().l1, w.is.token(t, with(cnf(certs().l1), "aud", "https://other.test"))), decision.AudienceMismatch)
+	w.wantCH(t, w.get(certs().l1, ""))
+}

@@ -89,10 +89,41 @@ func (v *Verifier) Middleware(scopes ...string) func(http.Handler) http.Handler 
 // (RFC 6750, Sections 2.2 and 2.3). The error is of type *[Error]; an answer can be made
 // of it with [WriteError].
 func (v *Verifier) VerifyRequest(r *http.Request, scopes ...string) (*Access, error) {
-	ctx := r.Context()
+	p, err := v.cfg.Source.Certificate(r)
+	return v.VerifyCall(r.Context(), Call{
+		Authorization: r.Header["Authorization"], RawQuery: r.URL.RawQuery, Form: r,
+		Presented: p, SourceError: err,
+		Foreign: certsource.Foreign(r, v.sourceFields...), Scopes: scopes,
+	})
+}
+
+// A Call is what [Verifier.VerifyCall] judges: a request in its parts, for those who have
+// no [http.Request] that is the caller's own, such as a proxy's question about one.
+type Call struct {
+	// Authorization are the values of the Authorization field, one for each line.
+	Authorization []string
+	// RawQuery is searched for a second token.
+	RawQuery string
+	// Form, if set, is a request whose body is searched for a second token if it is a
+	// form. The body stays readable.
+	Form *http.Request
+	// Presented and SourceError are what the source has returned. Nothing else of
+	// the certificate counts: Config.Source is not asked.
+	Presented   *certsource.Presented
+	SourceError error
+	// Foreign are names of certificate fields that nobody reads, for the log (see
+	// [certsource.Foreign]).
+	Foreign []string
+	// Scopes are needed, all of them.
+	Scopes []string
+}
+
+// VerifyCall judges a request as [Verifier.VerifyRequest] does. The error is of type
+// *[Error].
+func (v *Verifier) VerifyCall(ctx context.Context, call Call) (*Access, error) {
 	d := decision.New()
 	d.Peer = certsource.Peer(ctx)
-	token, presented, err := v.judgeRequest(ctx, d, r, scopes)
+	token, presented, err := v.judgeCall(ctx, d, call)
 	if err != nil {
 		if v.cfg.AdvertiseMetadata {
 			err.MetadataURL = v.metadataURL
@@ -103,36 +134,36 @@ func (v *Verifier) VerifyRequest(r *http.Request, scopes ...string) (*Access, er
 	return &Access{token, presented, d}, nil
 }
 
-func (v *Verifier) judgeRequest(ctx context.Context, d *decision.Decision, r *http.Request, scopes []string) (*Token, *certsource.Presented, *Error) {
-	for _, name := range certsource.Foreign(r, v.sourceFields...) {
+func (v *Verifier) judgeCall(ctx context.Context, d *decision.Decision, call Call) (*Token, *certsource.Presented, *Error) {
+	for _, name := range call.Foreign {
 		d.Warnings = append(d.Warnings, decision.Check{Name: decision.CheckSource, Reason: decision.SourceForeignHeader, Found: name})
 	}
-	raw, err := credentials(d, r)
+	raw, err := credentials(d, call)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, sourceErr := v.cfg.Source.Certificate(r)
-	if sourceErr != nil {
+	p := call.Presented
+	if call.SourceError != nil {
 		p = nil
-		c := certsource.Check(sourceErr)
+		c := certsource.Check(call.SourceError)
 		switch c.Reason {
 		case decision.NoCertificate: // for the token to say whether that matters
 		default:
 			d.Via = v.cfg.Source.Name()
-			return nil, nil, fail(d, c, sourceErr)
+			return nil, nil, fail(d, c, call.SourceError)
 		}
 	}
 	if d.Via = v.cfg.Source.Name(); p != nil {
 		d.Pass(decision.CheckCertificate, "RFC 8705, Section 1.2", p.Kind().String())
 	}
-	token, err := v.judge(ctx, d, Request{Token: raw, Presented: p, Scopes: scopes})
+	token, err := v.judge(ctx, d, Request{Token: raw, Presented: p, Scopes: call.Scopes})
 	return token, p, err
 }
 
 // credentials returns the token of the Authorization header.
-func credentials(d *decision.Decision, r *http.Request) (string, *Error) {
+func credentials(d *decision.Decision, call Call) (string, *Error) {
 	c := decision.Check{Name: decision.CheckToken, Rule: "RFC 6750, Section 2"}
-	values := r.Header["Authorization"]
+	values := call.Authorization
 	if len(values) > 1 {
 		c.Reason, c.Expected, c.Found = decision.TokenTwice, "one Authorization header", fmt.Sprint(len(values))
 		return "", fail(d, c, nil)
@@ -158,7 +189,7 @@ func credentials(d *decision.Decision, r *http.Request) (string, *Error) {
 		c.Reason, c.Expected, c.Found = decision.RequestMalformed, "a token after Bearer", "none"
 		return "", fail(d, c, nil)
 	}
-	if place := secondToken(r); place != "" {
+	if place := secondToken(call); place != "" {
 		c.Reason, c.Expected, c.Found = decision.TokenTwice, "the Authorization header only", "access_token in the "+place+" too"
 		return "", fail(d, c, nil)
 	}
@@ -167,12 +198,13 @@ func credentials(d *decision.Decision, r *http.Request) (string, *Error) {
 
 // secondToken says where else the request has a token (RFC 6750, Section 2). The body
 // stays readable.
-func secondToken(r *http.Request) string {
+func secondToken(call Call) string {
 	const name = "access_token"
-	if q := r.URL.RawQuery; q != "" && hasParameter(q, name) {
+	if q := call.RawQuery; q != "" && hasParameter(q, name) {
 		return "query"
 	}
-	if r.Body == nil || r.Body == http.NoBody || len(r.Header["Content-Type"]) == 0 {
+	r := call.Form
+	if r == nil || r.Body == nil || r.Body == http.NoBody || len(r.Header["Content-Type"]) == 0 {
 		return ""
 	}
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -38,6 +38,9 @@ const (
 	// WhenPresent also accepts tokens that are not bound at all. A token that is bound
 	// needs its certificate in any case.
 	WhenPresent
+	// InsecureIgnoreBinding accepts tokens whatever they are bound to: a token that was
+	// stolen works without its certificate. It is for the days of a migration.
+	InsecureIgnoreBinding
 )
 
 // Config holds the settings of a [Verifier].
@@ -198,7 +201,7 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Source != nil && cfg.Binding == Required && certsource.Describe(cfg.Source).Most < certsource.KindFingerprint {
 		fault("Source: %q never tells enough of a certificate to compare a token with, so that every request would be refused; use another source, or Binding WhenPresent", cfg.Source.Name())
 	}
-	if cfg.Binding > WhenPresent {
+	if cfg.Binding > InsecureIgnoreBinding {
 		fault("Binding: unknown policy %d", cfg.Binding)
 	}
 	if cfg.IgnoreUnknownConfirmation && cfg.Binding != WhenPresent {
