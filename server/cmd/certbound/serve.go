@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,7 @@ func (a *app) serve(ctx context.Context, name string) error {
 	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer restore()
 	context.AfterFunc(ctx, restore) // the second ^C ends the process at once
+	spareCollector()
 
 	file, err := config.Load(name)
 	if err != nil {
@@ -120,4 +122,14 @@ func (a *app) serve(ctx context.Context, name string) error {
 		logger.Info("stopped")
 	}
 	return err
+}
+
+// spareCollector lets the heap grow to five times of what is live before it is
+// collected. Little lives on in this process, while each handshake leaves some 100 KB
+// of garbage: at the usual factor of two, a tenth of the CPU time of a new connection
+// goes to the collector, for 13 MB of memory saved. Who sets GOGC decides.
+func spareCollector() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 }
