@@ -146,7 +146,13 @@ func (x *explainer) add(where, what, line string) {
 	x.r.Changes = append(x.r.Changes, Change{where, what, line})
 }
 
-func (x *explainer) id() string { return cmp.Or(idOf(x.in.Client), x.in.ClientID, "ID") }
+func (x *explainer) id() string {
+	id := cmp.Or(idOf(x.in.Client), x.in.ClientID, "ID")
+	if strings.HasPrefix(id, "-") {
+		return "ID" // what a stranger has chosen must not become a flag
+	}
+	return id
+}
 
 // command writes a command of this program.
 func (x *explainer) command(name string, args ...string) string {

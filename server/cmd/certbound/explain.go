@@ -397,7 +397,7 @@ func (a *app) printChecks(p painter, r *explain.Report) {
 	fmt.Fprintln(a.stdout, strings.TrimRight(p.paint(bold, "Checks")+"  "+printable(who), " "))
 	width := 0
 	for _, c := range r.Decision.Checks {
-		width = max(width, len(c.Name))
+		width = max(width, len(printable(c.Name)))
 	}
 	for _, c := range r.Decision.Checks {
 		word, st := "ok     ", green
@@ -407,12 +407,12 @@ func (a *app) printChecks(p painter, r *explain.Report) {
 		case decision.Skipped:
 			word, st = "skipped", dim
 		}
-		line := "  " + p.paint(st, word) + "  " + pad(c.Name, width)
+		line := "  " + p.paint(st, word) + "  " + pad(printable(c.Name), width)
 		if c.Outcome != decision.Failed {
 			fmt.Fprintln(a.stdout, strings.TrimRight(line+"  "+printable(c.Found), " "))
 			continue
 		}
-		fmt.Fprintln(a.stdout, strings.TrimRight(line+"  "+string(c.Reason), " "))
+		fmt.Fprintln(a.stdout, strings.TrimRight(line+"  "+printable(string(c.Reason)), " "))
 		s := &sheet{}
 		s.add("meaning", c.Reason.Summary())
 		s.add("rule", c.Rule)
