@@ -24,6 +24,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"clientauth/httpauth":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth"},
 	"internal/memo":        {},
 	"internal/metadata":    {},
+	"internal/feed":        {},
 	"internal/flight":      {},
 	"internal/guard":       {},
 	"internal/sfv":         {},

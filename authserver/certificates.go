@@ -25,24 +25,12 @@ func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presente
 	if ok && !until.Before(expires) {
 		return nil
 	}
-	rec := CertificateRecord{Thumbprint: thumbprint, ClientID: clientID}
+	rec := CertificateRecord{Thumbprint: thumbprint, ClientID: clientID, FirstSeen: now}
 	rec.TokensUntil = expires.Truncate(24 * time.Hour).Add(24 * time.Hour)
+	identify(&rec, p)
 	if leaf := p.Leaf(); leaf != nil {
-		rec.Serial = boundedID(leaf.SerialNumber.Text(16))
 		rec.Subject = clip(subject.Of(leaf), 1024)
 		rec.NotAfter = leaf.NotAfter
-		if len(leaf.AuthorityKeyId) > 0 {
-			rec.IssuerKeyID = boundedID(hex.EncodeToString(leaf.AuthorityKeyId))
-		} else {
-			h := sha256.New()
-			h.Write(leaf.RawIssuer)
-			if chain := p.Chain(); len(chain) > 0 && string(chain[0].RawSubject) == string(leaf.RawIssuer) {
-				h.Write(chain[0].RawSubjectPublicKeyInfo)
-			} else if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-				h.Write(leaf.RawSubjectPublicKeyInfo)
-			}
-			rec.IssuerKeyID = hex.EncodeToString(h.Sum(nil))
-		}
 	}
 	if err := s.cfg.Store.SaveCertificate(ctx, rec); err != nil {
 		return err
@@ -51,6 +39,28 @@ func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presente
 	s.certs.put(thumbprint, rec.TokensUntil)
 	s.certMu.Unlock()
 	return nil
+}
+
+// identify fills in what a revocation names a certificate by. Of a fingerprint it is not
+// known.
+func identify(rec *CertificateRecord, p *certsource.Presented) {
+	leaf := p.Leaf()
+	if leaf == nil {
+		return
+	}
+	rec.Serial = boundedID(leaf.SerialNumber.Text(16))
+	if len(leaf.AuthorityKeyId) > 0 {
+		rec.IssuerKeyID = boundedID(hex.EncodeToString(leaf.AuthorityKeyId))
+		return
+	}
+	h := sha256.New()
+	h.Write(leaf.RawIssuer)
+	if chain := p.Chain(); len(chain) > 0 && string(chain[0].RawSubject) == string(leaf.RawIssuer) {
+		h.Write(chain[0].RawSubjectPublicKeyInfo)
+	} else if string(leaf.RawIssuer) == string(leaf.RawSubject) {
+		h.Write(leaf.RawSubjectPublicKeyInfo)
+	}
+	rec.IssuerKeyID = hex.EncodeToString(h.Sum(nil))
 }
 
 // boundedID returns an identifier as a [CertificateRecord] holds it. RFC 5280 has 20 octets

@@ -102,7 +102,11 @@ func (x *exchange) authenticate(public bool) (*registered, *refusal) {
 	var err error
 	switch c.method {
 	case clientauth.TLSClientAuth, clientauth.SelfSignedTLSClientAuth:
-		err = x.authenticateCertificate(c)
+		if err = x.authenticateCertificate(c); err == nil {
+			err = x.checkRevoked()
+		} else if x.d.Reason() == decision.Revoked {
+			x.s.noteRevoked(x.ctx(), x.presented.Thumbprint(), "its issuer has revoked it, or a CA above it")
+		}
 	case ClientSecretBasic:
 		err = x.authenticateSecret(c, cred.secret)
 	case PrivateKeyJWT:

@@ -129,6 +129,10 @@ type Config struct {
 	// client has to name one, unless Paths is nil.
 	DefaultAnchorSet string
 
+	// RevocationList, if set, is searched for the certificates that tokens are bound
+	// to whenever it changes. The tokens of those that it has end.
+	RevocationList RevocationList
+
 	// MTLS holds the switches and hooks of RFC 8705.
 	MTLS MTLSFeature
 	// AuthMethods lists the allowed client authentication methods. Required.

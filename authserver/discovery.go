@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/certbound/certbound/internal/feed"
 )
 
 // serverMetadata is the document of RFC 8414, Section 2. Members without a value are
@@ -18,6 +20,7 @@ type serverMetadata struct {
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	GrantTypes            []string `json:"grant_types_supported"`
 	Scopes                []string `json:"scopes_supported,omitempty"`
+	RevocationFeed        string   `json:"certbound_revocation_feed_endpoint"`
 
 	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
 	TokenAuthAlgs            []string `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
@@ -41,6 +44,7 @@ func (s *Server) buildMetadata() ([]byte, error) {
 		JWKSURI:                  join(cfg.Issuer, "/jwks"),
 		IntrospectionEndpoint:    join(cfg.Issuer, "/introspect"),
 		RevocationEndpoint:       join(cfg.Issuer, "/revoke"),
+		RevocationFeed:           join(cfg.Issuer, feedPath),
 		GrantTypes:               []string{GrantClientCredentials},
 		Scopes:                   cfg.Scopes,
 		TokenAuthMethods:         cfg.AuthMethods,
@@ -59,6 +63,7 @@ func (s *Server) buildMetadata() ([]byte, error) {
 			"token_endpoint":         join(cfg.MTLSBaseURL, "/token"),
 			"introspection_endpoint": join(cfg.MTLSBaseURL, "/introspect"),
 			"revocation_endpoint":    join(cfg.MTLSBaseURL, "/revoke"),
+			feed.Member:              join(cfg.MTLSBaseURL, feedPath),
 		}
 	}
 	return json.Marshal(m)

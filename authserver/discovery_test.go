@@ -73,7 +73,7 @@ func TestMetadata(t *testing.T) {
 			t.Error(doc.Text)
 		}
 		aliases, _ := doc.JSON["mtls_endpoint_aliases"].(map[string]any)
-		if len(aliases) != 3 {
+		if len(aliases) != 4 {
 			t.Errorf("aliases %v", aliases)
 		}
 		for name, at := range aliases {
@@ -84,7 +84,7 @@ func TestMetadata(t *testing.T) {
 				t.Errorf("%s is not served: %d %s", name, r.Status, r.Text)
 			}
 		}
-		for _, name := range []string{"token_endpoint", "introspection_endpoint", "revocation_endpoint"} {
+		for _, name := range []string{"token_endpoint", "introspection_endpoint", "revocation_endpoint", "certbound_revocation_feed_endpoint"} {
 			if r := fixture.Post(t, as.As(t, nil), doc.JSON[name].(string)); r.Error() != "invalid_client" {
 				t.Errorf("%s is not served: %d %s", name, r.Status, r.Text)
 			}

@@ -64,6 +64,7 @@ func (s *Server) newHandler(base string, certificate func(*http.Request) (*certs
 	h.routes[path+"/token"] = route{name: "token", post: (*exchange).token}
 	h.routes[path+"/introspect"] = route{name: "introspect", post: (*exchange).introspect}
 	h.routes[path+"/revoke"] = route{name: "revoke", post: (*exchange).revoke}
+	h.routes[path+feedPath] = route{name: "revocations", post: (*exchange).revocations}
 	h.routes[path+"/jwks"] = route{name: "jwks", get: (*exchange).jwks}
 	// The metadata has one place, that of the issuer (RFC 8414, Section 3); it reads
 	// the same on every listener.
@@ -202,6 +203,7 @@ var (
 	refuseNoToken          = &refusal{http.StatusBadRequest, "invalid_request", "token is missing or too long", false}
 	refuseUnbound          = &refusal{http.StatusBadRequest, "invalid_request", "a certificate-bound token needs a client certificate on this connection", false}
 	refuseExpiring         = &refusal{http.StatusBadRequest, "invalid_request", "the client certificate has expired", false}
+	refuseRevoked          = &refusal{http.StatusBadRequest, "invalid_request", "the client certificate is revoked", false}
 	refuseGrantType        = &refusal{http.StatusBadRequest, "unsupported_grant_type", "the grant type is not supported", false}
 	refuseGrant            = &refusal{http.StatusBadRequest, "unauthorized_client", "the client may not use this grant type", false}
 	refuseScope            = &refusal{http.StatusBadRequest, "invalid_scope", "the scope is malformed, unknown or more than the client may have", false}
@@ -233,7 +235,7 @@ func (x *exchange) refuse(r *refusal) {
 		switch {
 		case x.s.basic || len(x.r.Header["Authorization"]) > 0:
 			header["Www-Authenticate"] = x.s.challengeBasic
-		case x.endpoint == "introspect":
+		case x.endpoint == "introspect" || x.endpoint == "revocations":
 			header["Www-Authenticate"] = x.s.challengeBearer
 		default:
 			status = http.StatusBadRequest
@@ -278,7 +280,7 @@ func (x *exchange) write(status int, body []byte) {
 		o(x.ctx(), x.d)
 	}
 	header := x.w.Header()
-	if len(body) > 0 {
+	if len(body) > 0 && header["Content-Type"] == nil {
 		header["Content-Type"] = headerJSON
 	}
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}

@@ -170,8 +170,8 @@ func (s *Server) findJWT(ctx context.Context, value string) (*tokenInfo, decisio
 		Issued: time.Unix(claims.Issued, 0), Expires: time.Unix(claims.Expires, 0), X5TS256: claims.Cnf.X5TS256}, "", nil
 }
 
-// judgeToken makes the checks of RFC 7662, Section 4: the dates, revocation, and
-// whether the client is still there.
+// judgeToken makes the checks of RFC 7662, Section 4: the dates, revocation of the token
+// and of the certificate that it is bound to, and whether the client is still there.
 func (s *Server) judgeToken(ctx context.Context, t *tokenInfo, now time.Time) (decision.Reason, error) {
 	switch {
 	case !now.Before(t.Expires):
@@ -185,6 +185,14 @@ func (s *Server) judgeToken(ctx context.Context, t *tokenInfo, now time.Time) (d
 	}
 	if revoked {
 		return decision.TokenRevoked, nil
+	}
+	if t.X5TS256 != "" {
+		switch _, err := s.cfg.Store.CertificateRevoked(ctx, t.X5TS256, "", ""); {
+		case err == nil:
+			return decision.TokenRevoked, nil
+		case !errors.Is(err, ErrNotFound):
+			return "", err
+		}
 	}
 	c, err := s.client(ctx, t.ClientID)
 	switch {

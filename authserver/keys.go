@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/certbound/certbound/internal/feed"
 	"github.com/certbound/certbound/internal/jws"
 )
 
@@ -36,7 +37,8 @@ type keySet struct {
 
 type signingKey struct {
 	SigningKey
-	signer *jws.Signer
+	signer *jws.Signer // of access tokens
+	feed   *jws.Signer // of the revocation feed
 	public crypto.PublicKey
 	leaves time.Time // when it leaves the key set; zero is never
 }
@@ -257,7 +259,11 @@ func parseKey(sk SigningKey) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signingKey{SigningKey: sk, signer: signer, public: key.Public()}, nil
+	feedSigner, err := jws.NewSigner(sk.Alg, feed.Type, sk.KID, key)
+	if err != nil {
+		return nil, err
+	}
+	return &signingKey{SigningKey: sk, signer: signer, feed: feedSigner, public: key.Public()}, nil
 }
 
 func (s *Server) makeKey(now, notBefore time.Time) (SigningKey, error) {

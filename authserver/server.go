@@ -39,8 +39,9 @@ type Server struct {
 	keyMu   sync.Mutex
 	keys    atomic.Pointer[keySet]
 
-	certMu sync.Mutex
-	certs  lru[string, time.Time]
+	certMu  sync.Mutex
+	certs   lru[string, time.Time]
+	revoked revokedCertificates
 
 	slowSecrets atomic.Bool // some client has a slow hash
 	slowSlot    chan struct{}
@@ -138,6 +139,7 @@ const (
 	sweepEvery  = time.Minute
 	sweepLimit  = 1000
 	sweepRounds = 20
+	searchEvery = time.Second
 	maxChanges  = 1000
 )
 
@@ -152,12 +154,16 @@ func (s *Server) Run(ctx context.Context) error {
 	if err == nil {
 		_, since, _, err = s.cfg.Store.ClientChanges(ctx, 0, 1)
 	}
+	if err == nil {
+		err = s.followRevoked(ctx)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil
 	case err != nil:
 		return err
 	}
+	defer s.revoked.stop()
 	s.clients.forget(nil, true)
 	s.clients.current(started.Add(staleAfter))
 	defer s.clients.current(time.Time{})
@@ -172,8 +178,16 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	})
 	tasks.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx) }) })
-	failing := false
+	if list := s.cfg.RevocationList; list != nil {
+		tasks.Go(func() { s.runSearch(ctx, list) })
+	}
+	failing, failingRevoked := false, false
 	every(ctx, pollEvery, func() {
+		err := s.followRevoked(ctx)
+		if err != nil && !failingRevoked && ctx.Err() == nil {
+			s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "revocations cannot be followed", slog.Any("cause", err))
+		}
+		failingRevoked = err != nil
 		started := time.Now()
 		ids, last, complete, err := s.cfg.Store.ClientChanges(ctx, since, maxChanges)
 		if err != nil {
@@ -188,6 +202,27 @@ func (s *Server) Run(ctx context.Context) error {
 		s.clients.current(started.Add(staleAfter))
 	})
 	return nil
+}
+
+// runSearch searches whenever the lists of issuers have changed.
+func (s *Server) runSearch(ctx context.Context, list RevocationList) {
+	var done uint64
+	first, failing := true, false
+	search := func() {
+		generation := list.Generation()
+		if generation == done && !first {
+			return
+		}
+		err := s.searchRevoked(ctx, list)
+		if err == nil {
+			done, first = generation, false
+		} else if !failing && ctx.Err() == nil {
+			s.cfg.Logger.LogAttrs(ctx, slog.LevelError, "certificates cannot be compared with revocation lists", slog.Any("cause", err))
+		}
+		failing = err != nil
+	}
+	search()
+	every(ctx, searchEvery, search)
 }
 
 // every calls work again and again until ctx ends.
@@ -208,6 +243,7 @@ func every(ctx context.Context, d time.Duration, work func()) {
 // process, which would take a used assertion for a new one, or a revoked token for valid.
 func (s *Server) sweep(ctx context.Context) {
 	before := s.cfg.Now().Add(-keyMargin)
+	s.revoked.sweep(before)
 	for range sweepRounds { // a backlog waits for the next minute
 		n, err := s.cfg.Store.Sweep(ctx, before, sweepLimit)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -146,7 +147,14 @@ func (x *exchange) bind(c *registered, g *grant) *refusal {
 				Expected: "a certificate that outlives the token", Found: "notAfter " + leaf.NotAfter.UTC().Format(time.RFC3339)})
 		}
 	}
-	if err := x.s.rememberCertificate(x.ctx(), p, c.ID, x.now, g.expires); err != nil {
+	revoked, err := x.s.isRevoked(x.ctx(), p)
+	if err == nil && !revoked {
+		err = x.s.rememberCertificate(x.ctx(), p, c.ID, x.now, g.expires)
+	}
+	switch {
+	case revoked || errors.Is(err, ErrRevoked):
+		return x.fail(refuseRevoked, revokedCheck(p))
+	case err != nil:
 		return x.unavailable(decision.CheckBinding, err)
 	}
 	x.d.Pass(decision.CheckBinding, "RFC 8705, Section 3.1", g.x5t)

@@ -58,6 +58,7 @@ var direct = []string{
 	"backchannel_authentication_endpoint",
 	"userinfo_endpoint",
 	"registration_endpoint",
+	"certbound_revocation_feed_endpoint", // of ours (docs/revocation.md)
 }
 
 // IsDirect reports whether an endpoint may have an alias.

@@ -20,21 +20,22 @@ import (
 // Endpoints that metrics tell apart. A path is a stranger's text and never becomes a
 // label.
 const (
-	EndpointToken      = "token"
-	EndpointIntrospect = "introspect"
-	EndpointRevoke     = "revoke"
-	EndpointJWKS       = "jwks"
-	EndpointMetadata   = "metadata"
-	EndpointAPI        = "api" // a protected resource
-	EndpointOther      = "other"
+	EndpointToken       = "token"
+	EndpointIntrospect  = "introspect"
+	EndpointRevoke      = "revoke"
+	EndpointRevocations = "revocations" // the feed
+	EndpointJWKS        = "jwks"
+	EndpointMetadata    = "metadata"
+	EndpointAPI         = "api" // a protected resource
+	EndpointOther       = "other"
 )
 
 var endpoints = []string{
-	EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointJWKS, EndpointMetadata, EndpointAPI, EndpointOther,
+	EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointRevocations, EndpointJWKS, EndpointMetadata, EndpointAPI, EndpointOther,
 }
 
 // judging are the endpoints at which decisions are made.
-var judging = []string{EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointAPI, EndpointOther}
+var judging = []string{EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointRevocations, EndpointAPI, EndpointOther}
 
 // latencies are the bounds of the histograms, in seconds: a kept-alive token request
 // takes about 100 µs, a commit of the store about 1 ms.
