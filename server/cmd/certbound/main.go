@@ -70,7 +70,11 @@ func (a *app) report(err error) {
 	var hints []string
 	for _, e := range flatten(err) {
 		text := strings.TrimPrefix(e.Error(), "certbound: ")
-		fmt.Fprintln(a.stderr, "certbound: error: "+strings.ReplaceAll(text, "\n", "\n  "))
+		lines := strings.Split(text, "\n")
+		for i := range lines { // a server's certificate may speak here, and a file's keys
+			lines[i] = printable(lines[i])
+		}
+		fmt.Fprintln(a.stderr, "certbound: error: "+strings.Join(lines, "\n  "))
 		if h, ok := errors.AsType[*hintError](e); ok {
 			hints = append(hints, h.hint)
 		} else if f, ok := errors.AsType[fixer](e); ok && !strings.Contains(text, f.Fix()) {
@@ -82,9 +86,9 @@ func (a *app) report(err error) {
 	}
 }
 
-func (a *app) warn(text string) { fmt.Fprintln(a.stderr, "certbound: warning: "+text) }
-func (a *app) note(text string) { fmt.Fprintln(a.stderr, "certbound: note: "+text) }
-func (a *app) hint(text string) { fmt.Fprintln(a.stderr, "certbound: hint: "+text) }
+func (a *app) warn(text string) { fmt.Fprintln(a.stderr, "certbound: warning: "+printable(text)) }
+func (a *app) note(text string) { fmt.Fprintln(a.stderr, "certbound: note: "+printable(text)) }
+func (a *app) hint(text string) { fmt.Fprintln(a.stderr, "certbound: hint: "+printable(text)) }
 
 // A fixer is an error that knows what to change.
 type fixer interface {
