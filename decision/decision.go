@@ -72,6 +72,7 @@ type Check struct {
 
 // Names of checks, in the order in which they are made.
 const (
+	CheckRoute       = "route"        // what the configuration says about host, path and method
 	CheckSource      = "source"       // how the certificate arrived
 	CheckCertificate = "certificate"  // one was presented, and enough of it
 	CheckClient      = "client"       // client_id and registration

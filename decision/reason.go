@@ -63,6 +63,9 @@ const (
 	LeafIsCA          Reason = "leaf_is_ca"
 	WeakKey           Reason = "weak_key"
 	WeakSignature     Reason = "weak_signature"
+	CertificatePolicy Reason = "certificate_policy"
+	LifetimeTooLong   Reason = "lifetime_too_long"
+	IssuerNotPinned   Reason = "issuer_not_pinned"
 	Revoked           Reason = "revoked"
 	RevocationUnknown Reason = "revocation_unknown"
 	PathInvalid       Reason = "path_invalid" // any other fault of the path
@@ -83,6 +86,9 @@ const (
 	CallerNotAllowed   Reason = "caller_not_allowed"
 	RequestMalformed   Reason = "request_malformed"
 	RequestTooLarge    Reason = "request_too_large"
+	RouteUnknown       Reason = "route_unknown" // no rule of the configuration covers what is asked for
+	MethodNotAllowed   Reason = "method_not_allowed"
+	PathAmbiguous      Reason = "path_ambiguous" // two programs could take it for different ones
 
 	// The token.
 	NoToken            Reason = "no_token"
