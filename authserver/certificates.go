@@ -53,14 +53,10 @@ func identify(rec *CertificateRecord, p *certsource.Presented) {
 		rec.IssuerKeyID = boundedID(hex.EncodeToString(leaf.AuthorityKeyId))
 		return
 	}
-	h := sha256.New()
-	h.Write(leaf.RawIssuer)
-	if chain := p.Chain(); len(chain) > 0 && string(chain[0].RawSubject) == string(leaf.RawIssuer) {
-		h.Write(chain[0].RawSubjectPublicKeyInfo)
-	} else if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-		h.Write(leaf.RawSubjectPublicKeyInfo)
-	}
-	rec.IssuerKeyID = hex.EncodeToString(h.Sum(nil))
+	// Of what the certificate itself says only: the rest of the chain is for the peer to
+	// choose, and who is revoked would choose another.
+	sum := sha256.Sum256(leaf.RawIssuer)
+	rec.IssuerKeyID = hex.EncodeToString(sum[:])
 }
 
 // boundedID returns an identifier as a [CertificateRecord] holds it. RFC 5280 has 20 octets

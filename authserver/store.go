@@ -144,7 +144,7 @@ type OpaqueToken struct {
 // Serial with more than 128 digits it holds the SHA-256, in hex, of the digits.
 type CertificateRecord struct {
 	Thumbprint  string // x5t#S256
-	IssuerKeyID string // authority key id in hex, or the SHA-256 of the issuer's name and key where there is none
+	IssuerKeyID string // authority key id in hex, or the SHA-256 of the issuer's name in DER where there is none
 	Serial      string // hex
 	Subject     string // RFC 4514
 	ClientID    string
