@@ -172,6 +172,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 		{"middleware.md", resourceserver.Config{}, ""},
 		{"middleware.md", resourceserver.Keys{}, ""},
 		{"middleware.md", resourceserver.Introspection{}, ""},
+		{"middleware.md", resourceserver.RevocationFeed{}, ""},
 		{"middleware.md", resourceserver.Token{}, ""},
 		{"middleware.md", certsource.Hop{}, ""},
 		{"middleware.md", certsource.PresetConfig{}, ""},

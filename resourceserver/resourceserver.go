@@ -73,6 +73,9 @@ type Config struct {
 	// Introspection, if set, has the issuer judge tokens (RFC 7662). If nil, tokens are
 	// JWTs (RFC 9068), verified here.
 	Introspection *Introspection
+	// Revocations, if set, follows what the issuer revokes. If nil, a token that is
+	// verified here is good until it expires.
+	Revocations *RevocationFeed
 
 	// Leeway is how much later than here it may be at the issuer, for nbf. The end of a
 	// token has no leeway. If zero, 30 seconds; if negative, none.
@@ -166,6 +169,7 @@ type Verifier struct {
 	keys         *issuerKeys
 	algorithms   []string
 	introspector *introspector
+	revocations  *revocationReader
 	verified     *cache[verifiedToken]
 	metadataURL  string
 	metadataPath string
@@ -267,6 +271,9 @@ func New(cfg Config) (*Verifier, error) {
 			fault("Introspection: a number is negative")
 		}
 	}
+	if cfg.Revocations != nil {
+		cfg.Revocations.faults(fault)
+	}
 	var snapshot *keySnapshot
 	if cfg.Keys.Set != nil {
 		var err error
@@ -314,6 +321,9 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Introspection != nil {
 		v.introspector = newIntrospector(cfg, v.keys)
 	}
+	if cfg.Revocations != nil {
+		v.revocations = newRevocationReader(cfg, v.keys)
+	}
 	v.buildDocument()
 	return v, nil
 }
@@ -334,6 +344,11 @@ func defaultClient() *http.Client {
 // Warm fetches what the first request would have to wait for, and reports a wrong issuer
 // or an unreachable one at start. The Verifier works without it.
 func (v *Verifier) Warm(ctx context.Context) error {
+	if v.revocations != nil {
+		if err := v.revocations.fetch(ctx); err != nil {
+			return err
+		}
+	}
 	if i := v.introspector; i != nil {
 		if _, err := i.endpoint(ctx); err != nil {
 			return err
@@ -357,7 +372,7 @@ type Request struct {
 }
 
 // Verify judges a token and the certificate that it came with: token, issuer, audience,
-// binding, scope, in this order, so that somebody without the certificate does not learn
+// revocation, binding, scope, in this order, so that somebody without the certificate does not learn
 // what a token is good for. The error is of type *[Error]; with an error the token is nil.
 // The decision is never nil.
 func (v *Verifier) Verify(ctx context.Context, req Request) (*Token, *decision.Decision, error) {
@@ -403,6 +418,9 @@ func (v *Verifier) judge(ctx context.Context, d *decision.Decision, req Request)
 		return nil, err
 	}
 	if err := v.audience(d, token); err != nil {
+		return nil, err
+	}
+	if err := v.revoked(ctx, d, token); err != nil {
 		return nil, err
 	}
 	if err := v.binding(ctx, d, token, req.Presented); err != nil {
