@@ -39,6 +39,9 @@ func (t *trust) cause(err error, chain Chain, now time.Time) *Error {
 		case x509.CANotAuthorizedForThisName, x509.NameConstraintsWithoutSANs, x509.UnconstrainedName, x509.TooManyConstraints:
 			return &Error{Reason: decision.NameConstraint, Cert: leaf,
 				Expected: "names that every CA of the path may issue", Found: cmp.Or(invalid.Detail, "others")}
+		case x509.NoValidChains: // there were some, but none was valid for a policy
+			return &Error{Reason: decision.CertificatePolicy, Cert: leaf,
+				Expected: t.policy.policiesText(), Found: policiesFound(leaf)}
 		}
 	}
 	w := walk{t: t, rest: chain.Rest, now: now, budget: 40, seen: []*x509.Certificate{leaf}}
@@ -91,6 +94,33 @@ func (t *trust) usage(chain Chain) *Error {
 		}
 	}
 	return fault(chain.Leaf)
+}
+
+func (r rules) policiesText() string {
+	if len(r.CertificatePolicies) == 0 {
+		return "a path that is valid for a certificate policy, since a CA of it requires one"
+	}
+	return "a path that is valid for one of the certificate policies " + oidsText(r.CertificatePolicies)
+}
+
+func policiesFound(leaf *x509.Certificate) string {
+	if len(leaf.Policies) == 0 {
+		return "no certificate policy in the certificate"
+	}
+	return oidsText(leaf.Policies) + " in the certificate, but not for the whole path"
+}
+
+func oidsText(oids []x509.OID) string {
+	const most = 5
+	var names []string
+	for i, oid := range oids {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(oids)-most))
+			break
+		}
+		names = append(names, oid.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 func allowsClients(cert *x509.Certificate) bool {

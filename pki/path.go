@@ -25,11 +25,21 @@ func (v *Validator) judge(ctx context.Context, t *trust, chain Chain, now time.T
 			intermediates.AddCert(cert)
 		}
 	}
-	paths, err := chain.Leaf.Verify(x509.VerifyOptions{
-		Roots:         t.roots,
-		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	leaf := chain.Leaf
+	if len(t.policy.CertificatePolicies) > 0 {
+		// By itself, VerifyOptions.CertificatePolicies lets a path without any policy
+		// pass. The demand for one (initial-explicit-policy) has no option; a leaf that
+		// makes it comes to the same in the end (RFC 5280, Section 6.1.5 (b)).
+		explicit := *leaf
+		explicit.RequireExplicitPolicy, explicit.RequireExplicitPolicyZero = 0, true
+		leaf = &explicit
+	}
+	paths, err := leaf.Verify(x509.VerifyOptions{
+		Roots:               t.roots,
+		Intermediates:       intermediates,
+		CurrentTime:         now,
+		KeyUsages:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		CertificatePolicies: t.policy.CertificatePolicies,
 	})
 	if err != nil {
 		return nil, t.explain(err, chain, now)
@@ -38,6 +48,7 @@ func (v *Validator) judge(ctx context.Context, t *trust, chain Chain, now time.T
 	// the most direct paths first.
 	var first *Error
 	for _, path := range paths[:min(len(paths), maxPaths)] {
+		path[0] = chain.Leaf
 		a, e := v.judgePath(ctx, t, path)
 		if e == nil {
 			return a, nil

@@ -375,14 +375,21 @@ func (v *Validator) exchange(name string, t *trust) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	sets := maps.Clone(*v.trusts.Load())
+	v.generation++
 	if t == nil {
 		delete(sets, name)
 	} else {
-		v.generation++
 		t.generation = v.generation
 		sets[name] = t
 	}
 	v.trusts.Store(&sets)
+}
+
+// Generation grows whenever a set is replaced, added or removed. It never goes back.
+func (v *Validator) Generation() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.generation
 }
 
 // Stats counts what a [Validator] has done since it was made.

@@ -5,11 +5,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certbound/certbound/decision"
 )
@@ -33,6 +37,23 @@ type Policy struct {
 	// SignatureAlgorithms are those that may stand in a path. If nil, all of
 	// crypto/x509 with SHA-256 or better. MD5, SHA-1 and DSA cannot be allowed.
 	SignatureAlgorithms []x509.SignatureAlgorithm
+	// CertificatePolicies are those of which the path has to be valid for at least one:
+	// the leaf, and every CA above it but the anchor, asserts it, itself, by mapping or
+	// by anyPolicy (RFC 5280, Section 6.1; the user-initial-policy-set, with
+	// initial-explicit-policy). If empty, none is required. A pinned leaf is the whole
+	// path, and an anchor is not asked.
+	CertificatePolicies []x509.OID
+	// MaxPath bounds the certificates of a path, leaf and anchor included: with 2, the
+	// anchors issue for clients directly. If zero, there is no such bound; at most 20.
+	MaxPath int
+	// MaxLifetime bounds the time from notBefore to notAfter of the leaf. If zero, there
+	// is no bound.
+	MaxLifetime time.Duration
+	// Permitted are limits on the names of leafs, beside those of the CAs.
+	Permitted Names
+	// PinnedIssuers are CAs of which at least one has to stand in the path above the
+	// leaf. If empty, any will do.
+	PinnedIssuers []Pin
 	// RequireExtKeyUsage refuses a leaf that does not list clientAuth itself. By
 	// default anyExtendedKeyUsage, or no such extension, will do.
 	RequireExtKeyUsage bool
@@ -68,7 +89,10 @@ var signatureAlgorithms = []x509.SignatureAlgorithm{
 }
 
 // rules are a Policy without blanks.
-type rules struct{ Policy }
+type rules struct {
+	Policy
+	permitted *permitted // nil if there are no limits
+}
 
 type wrongSetting struct{ expected, found string }
 
@@ -105,7 +129,21 @@ func (p Policy) rules() (rules, []wrongSetting) {
 			wrong = append(wrong, wrongSetting{fmt.Sprintf("SignatureAlgorithms out of %v", signatureAlgorithms), a.String()})
 		}
 	}
-	return rules{p}, wrong
+	between("MaxPath", p.MaxPath, 0, 20)
+	if p.MaxLifetime < 0 {
+		wrong = append(wrong, wrongSetting{"MaxLifetime of zero or more", p.MaxLifetime.String()})
+	}
+	p.CertificatePolicies, p.PinnedIssuers = slices.Clone(p.CertificatePolicies), slices.Clone(p.PinnedIssuers)
+	for _, oid := range p.CertificatePolicies {
+		if oid.Equal(x509.OID{}) {
+			wrong = append(wrong, wrongSetting{"CertificatePolicies that are object identifiers", "a zero OID"})
+		}
+	}
+	if slices.Contains(p.PinnedIssuers, Pin{}) {
+		wrong = append(wrong, wrongSetting{"PinnedIssuers that are digests", "a zero one"})
+	}
+	names, faults := p.Permitted.compile()
+	return rules{p, names}, append(wrong, faults...)
 }
 
 // keyOf returns the kind of cert's key and its size in bits.
@@ -181,6 +219,13 @@ func (r rules) path(path []*x509.Certificate) *Error {
 		return &Error{Reason: decision.ExtKeyUsage, Cert: leaf,
 			Expected: "extended key usage clientAuth (RequireExtKeyUsage)", Found: extKeyUsageText(leaf)}
 	}
+	if life := leaf.NotAfter.Sub(leaf.NotBefore); r.MaxLifetime > 0 && life > r.MaxLifetime {
+		return &Error{Reason: decision.LifetimeTooLong, Cert: leaf,
+			Expected: "a certificate that is made for at most " + days(r.MaxLifetime) + " (MaxLifetime)", Found: days(life)}
+	}
+	if e := r.permitted.check(leaf); e != nil {
+		return e
+	}
 	for i, cert := range path {
 		if e := r.key(cert); e != nil {
 			return e
@@ -203,8 +248,71 @@ func (r rules) path(path []*x509.Certificate) *Error {
 				Found:    "name constraints of another kind, which cannot be checked and are not marked critical"}
 		}
 	}
+	// What is wrong with this path as a whole may be right with another.
+	top := path[len(path)-1]
+	if r.MaxPath > 0 && len(path) > r.MaxPath {
+		return &Error{Reason: decision.NameConstraint, Cert: top,
+			Expected: fmt.Sprintf("a path of at most %d certificates, leaf and anchor included (MaxPath)", r.MaxPath), Found: fmt.Sprint(len(path))}
+	}
+	if len(r.PinnedIssuers) > 0 && !slices.ContainsFunc(path[1:], r.pinned) {
+		return &Error{Reason: decision.IssuerNotPinned, Cert: top,
+			Expected: fmt.Sprintf("a path through one of %d pinned issuers", len(r.PinnedIssuers)), Found: "a path through " + issuersText(path[1:])}
+	}
 	return nil
 }
+
+func (r rules) pinned(cert *x509.Certificate) bool {
+	return slices.Contains(r.PinnedIssuers, PinKey(cert)) || slices.Contains(r.PinnedIssuers, PinCertificate(cert))
+}
+
+func issuersText(path []*x509.Certificate) string {
+	if len(path) == 0 {
+		return "no issuer"
+	}
+	names := make([]string, len(path))
+	for i, cert := range path {
+		names[i] = nameOf(cert) + " (key " + PinKey(cert).String() + ")"
+	}
+	return strings.Join(names, "; ")
+}
+
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	if d >= day {
+		return fmt.Sprintf("%d days and %s", d/day, d%day)
+	}
+	return d.String()
+}
+
+// A Pin is the SHA-256 of a CA's certificate, or of its key (the SubjectPublicKeyInfo),
+// which stays the same when the certificate is renewed.
+type Pin [sha256.Size]byte
+
+// PinCertificate returns the pin of a certificate.
+func PinCertificate(cert *x509.Certificate) Pin { return sha256.Sum256(cert.Raw) }
+
+// PinKey returns the pin of the key of a certificate.
+func PinKey(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
+
+// ParsePin reads a pin as unpadded base64url, as x5t#S256 is written, or as 64
+// hexadecimal digits, with or without colons.
+func ParsePin(text string) (Pin, error) {
+	digits := strings.ReplaceAll(text, ":", "")
+	if b, err := hex.DecodeString(digits); err == nil && len(b) == sha256.Size {
+		return Pin(b), nil
+	}
+	if b, err := base64.RawURLEncoding.Strict().DecodeString(text); err == nil && len(b) == sha256.Size {
+		return Pin(b), nil
+	}
+	return Pin{}, &Error{Reason: decision.BadSetting,
+		Expected: "a SHA-256 in unpadded base64url (43 characters) or hexadecimal (64 digits)", Found: fmt.Sprintf("%q", cut(text))}
+}
+
+// String returns the pin in unpadded base64url.
+func (p Pin) String() string { return base64.RawURLEncoding.EncodeToString(p[:]) }
 
 func weakSignature(cert *x509.Certificate, r rules) *Error {
 	return &Error{Reason: decision.WeakSignature, Cert: cert,

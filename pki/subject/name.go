@@ -116,6 +116,18 @@ func (n Name) Equal(other Name) bool {
 	return fault == "" && p.match(appendTLV(nil, tagSequence, other.seq)) == equalNames
 }
 
+// Within reports whether n lies in the subtree of base: whether it begins, in DER order,
+// with RDNs that are equal to those of base, each as [Name.Equal] compares them (RFC 5280,
+// Section 4.2.1.10). In RFC 4514 text, base is the end of n. Each name lies within itself
+// and within the empty name. A name that equals nothing lies within nothing.
+func (n Name) Within(base Name) bool {
+	rdns, below := n.rdns(), base.rdns()
+	if _, fault := compileName(n); fault != "" || len(rdns) < len(below) {
+		return false
+	}
+	return build(rdns[:len(below)]).Equal(base)
+}
+
 // String returns RFC 4514 text that ParseName reads back without loss: to a name that
 // is Equal. The last RDN comes first. A type without a registered short name is
 // dotted, and its value is the hex of its encoding, as is a value that text cannot
