@@ -146,17 +146,31 @@ func (f *File) hostOf(section string) string {
 // Guard returns the settings of the client that fetches key sets.
 func (f *File) Guard() (jwks.GuardConfig, error) {
 	g := jwks.GuardConfig{AllowPrivate: f.JWKSURI.InsecureAllowPrivate, AllowHosts: f.JWKSURI.AllowHosts}
-	if len(f.JWKSURI.RootCAs) > 0 {
-		g.RootCAs = x509.NewCertPool()
-		for _, name := range f.Paths(f.JWKSURI.RootCAs) {
-			certs, err := readCertificates(name)
-			if err != nil {
-				return g, fmt.Errorf("config: jwks_uri.root_cas: %w", err)
-			}
-			for _, c := range certs {
-				g.RootCAs.AddCert(c)
-			}
+	var err error
+	g.RootCAs, err = f.pool("jwks_uri.root_cas", f.JWKSURI.RootCAs)
+	return g, err
+}
+
+// ProbeRoots returns the CAs for the server's own public addresses, or nil for the
+// system's.
+func (f *File) ProbeRoots() (*x509.CertPool, error) {
+	return f.pool("self_probe.root_cas", f.SelfProbe.RootCAs)
+}
+
+// pool reads CAs; no file gives nil, for the system's.
+func (f *File) pool(key string, files []Path) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	for _, name := range f.Paths(files) {
+		certs, err := readCertificates(name)
+		if err != nil {
+			return nil, fmt.Errorf("config: %s: %w", key, err)
+		}
+		for _, c := range certs {
+			pool.AddCert(c)
 		}
 	}
-	return g, nil
+	return pool, nil
 }

@@ -39,6 +39,7 @@ func (f *File) Check(now time.Time) (warnings []Fault, err error) {
 		}
 	}
 	c.certificates("jwks_uri.root_cas", f.JWKSURI.RootCAs)
+	c.certificates("self_probe.root_cas", f.SelfProbe.RootCAs)
 	if len(c.faults) > 0 {
 		sortFaults(c.faults)
 		return w.faults, &Error{c.faults}

@@ -37,6 +37,10 @@ type Config struct {
 	// How key sets behind a client's jwks_uri are fetched.
 	JWKSURI JWKSURI `yaml:"jwks_uri"`
 
+	// How the server sees from outside that no forged certificate header gets through
+	// whatever is in front of it.
+	SelfProbe SelfProbe `yaml:"self_probe"`
+
 	// What is written to stderr.
 	Log Log `yaml:"log"`
 
@@ -325,6 +329,17 @@ type JWKSURI struct {
 	AllowHosts []string `yaml:"allow_hosts"`
 
 	// PEM files with CAs for the hosts. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
+}
+
+// SelfProbe is the section of the server's look at itself: it sends forged certificate
+// headers to its own public addresses, issuer and listen.mtls.url, and raises an alarm in
+// the log and the metrics if one is believed. It never stops serving.
+type SelfProbe struct {
+	// How often, at least every minute apart. 0s: never.
+	Every Duration `yaml:"every" default:"0s"`
+
+	// PEM files with CAs for the public addresses. If left out, the system's.
 	RootCAs []Path `yaml:"root_cas"`
 }
 

@@ -268,3 +268,33 @@ func bounded(s string) string {
 	}
 	return strings.ToValidUTF8(s[:200], "") + "…"
 }
+
+// Probe only looks whether forged certificate headers get through, at the issuer's host
+// and at the base URLs of mutual TLS, which may be empty. It is for a server that watches
+// its own public addresses. cfg.Credential is required.
+func Probe(ctx context.Context, cfg Config, bases ...string) (*Report, error) {
+	d, err := newDoctor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer d.client.CloseIdleConnections()
+	for _, base := range bases {
+		u, err := url.Parse(base)
+		if base == "" || err != nil {
+			continue
+		}
+		t := targetOf(u, true)
+		if t.address == d.public.address {
+			t = d.public
+		}
+		d.mtls = append(d.mtls, t)
+	}
+	for _, t := range d.targets() {
+		d.serverCertificate(ctx, t)
+		d.greet(ctx, t)
+		if t.probes {
+			d.forge(ctx, t)
+		}
+	}
+	return d.finish(ctx)
+}

@@ -211,6 +211,12 @@ func (x *explainer) anchorSet() {
 	if x.presented.Leaf() == nil || x.in.Client == nil {
 		return
 	}
+	if leaf := x.presented.Leaf(); string(leaf.RawIssuer) == string(leaf.RawSubject) {
+		x.r.Changes = nil // an anchor for one client would be one too many
+		x.registration("token_endpoint_auth_method", "if the certificate is this client's: the method for self-signed certificates",
+			x.command("client update", x.id(), "--method", clientauth.SelfSignedTLSClientAuth, "--cert", "FILE"))
+		return
+	}
 	for _, s := range x.in.Server.Sets {
 		if s.Name == x.set() {
 			continue
@@ -273,7 +279,7 @@ func (x *explainer) subjectChanges() {
 	if leaf == nil {
 		if name := x.r.Decision.Subject; name != "" && (x.in.Client == nil || x.in.Client.SubjectDN != "") {
 			if _, err := subject.ParseName(name); err == nil {
-				x.registration(string(subject.DN), "register the subject of the certificate: "+name, x.command("client update", x.id(), "--dn", name))
+				x.registration(string(subject.DN), "if the certificate is this client's: register "+name, x.command("client update", x.id(), "--dn", name))
 			}
 		}
 		x.reissue("with the registered name")
@@ -292,7 +298,7 @@ func (x *explainer) subjectChanges() {
 			if !n.Usable || (n.Kind == kind) != same {
 				continue
 			}
-			x.registration(string(n.Kind), "register "+n.Value, x.command("client update", x.id(), memberFlags[n.Kind], n.Value))
+			x.registration(string(n.Kind), "if the certificate is this client's: register "+n.Value, x.command("client update", x.id(), memberFlags[n.Kind], n.Value))
 		}
 	}
 	x.reissue("with the registered name")
@@ -317,7 +323,7 @@ func (x *explainer) notRegistered() {
 		x.add("the client", "publish its certificate in x5c at "+x.in.Client.JWKSURI, "")
 		return
 	}
-	x.registration("certificates", "register this certificate", x.command("client update", x.id(), "--cert", "FILE"))
+	x.registration("certificates", "if it is this client's: register the certificate", x.command("client update", x.id(), "--cert", "FILE"))
 	if leaf := x.presented.Leaf(); leaf != nil && string(leaf.RawIssuer) != string(leaf.RawSubject) {
 		x.registration("token_endpoint_auth_method", "or use the method for certificates of a CA",
 			x.command("client update", x.id(), "--method", clientauth.TLSClientAuth, "--cert", "FILE"))

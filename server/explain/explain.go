@@ -94,8 +94,8 @@ type Report struct {
 	SAN         []string          `json:"san,omitempty"`
 	Kind        string            `json:"kind,omitempty"` // as certsource.Kind
 	// Intermediates counts what came beside the certificate.
-	Intermediates int `json:"intermediates"`
-	Names       []Spelling        `json:"names,omitempty"`
+	Intermediates int        `json:"intermediates"`
+	Names         []Spelling `json:"names,omitempty"`
 	// Path leads from the certificate towards an anchor. AnchorSet is the set.
 	AnchorSet string `json:"anchor_set,omitempty"`
 	Path      []Step `json:"path,omitempty"`
@@ -248,7 +248,6 @@ func (x *explainer) bySource(src certsource.Source, name string) {
 		best := x.r.Candidates[0]
 		c.Expected = "a certificate as the source " + name + " reads it"
 		c.Found = best.Field + ", in the form of " + best.Preset
-		c.Fix = "set listen.mtls.source to " + best.Preset + ", if the proxy is that; otherwise let it send what " + name + " reads"
 	}
 	d.Fail(c)
 }

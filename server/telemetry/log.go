@@ -107,7 +107,7 @@ func textOf(v any) (string, bool) {
 
 // suspicious says quickly that there is nothing to strike out, as nearly always.
 func suspicious(s string) bool {
-	return strings.Contains(s, "eyJ") || strings.Contains(s, "cbt_") || strings.Contains(s, "PRIVATE KEY") ||
+	return strings.Contains(s, "eyJ") || strings.Contains(s, "cbt_") || strings.Contains(s, "cbp_") || strings.Contains(s, "PRIVATE KEY") ||
 		strings.Contains(s, "earer ") || strings.Contains(s, "asic ") || strings.Contains(s, "ecret=") ||
 		strings.Contains(s, "ssertion=") || strings.Contains(s, "oken=") || strings.Contains(s, `"d":`) || strings.Contains(s, "://")
 }
@@ -120,8 +120,8 @@ var secrets = []struct {
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), Redacted},
 	// JWTs: access tokens and assertions.
 	{regexp.MustCompile(`eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*){1,4}`), Redacted},
-	// Our opaque tokens.
-	{regexp.MustCompile(`\bcbt_[A-Za-z0-9_-]{8,}`), "cbt_" + Redacted},
+	// Our opaque tokens and probe credentials.
+	{regexp.MustCompile(`\b(cbt|cbp)_[A-Za-z0-9_-]{8,}`), "${1}_" + Redacted},
 	// The Authorization field.
 	{regexp.MustCompile(`(?i)\b(bearer|basic|dpop) +[A-Za-z0-9._~+/-]{8,}=*`), "$1 " + Redacted},
 	// Forms and queries.

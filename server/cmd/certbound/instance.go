@@ -11,12 +11,15 @@ import (
 	"time"
 
 	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
+	"github.com/certbound/certbound/server/doctor"
 	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/probe"
 	"github.com/certbound/certbound/server/store/sqlite"
 	"github.com/certbound/certbound/server/telemetry"
 )
@@ -32,6 +35,8 @@ type instance struct {
 	watcher *pki.FileWatcher // nil if no set is configured
 	admin   *admin.Handler
 	group   *listen.Group
+	source  certsource.Source // of the mutual-TLS listener
+	probe   *selfProbe        // nil if none is configured
 	// The server certificates by the name of their listener. Several may be one.
 	pairs map[string]*listen.Pair
 }
@@ -72,7 +77,11 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
 	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
 	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
+	in.source = cfg.Source
 	if in.as, err = authserver.New(cfg); err != nil {
+		return nil, errors.Join(err, in.store.Close())
+	}
+	if err := in.watchSelf(); err != nil {
 		return nil, errors.Join(err, in.store.Close())
 	}
 	in.admin = admin.New(admin.Config{
@@ -155,16 +164,38 @@ func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks b
 
 // serveAll adds the listeners of the configuration. One that is nil is left out.
 func (in *instance) serveAll(public, mtls, operator net.Listener) error {
-	if err := in.serve("public", public, in.pairs["public"], false, in.as.Handler()); err != nil {
+	if err := in.serve("public", public, in.pairs["public"], false, in.probed("public", nil, in.as.Handler())); err != nil {
 		return err
 	}
 	if mtls != nil {
-		if err := in.serve("mtls", mtls, in.pairs["mtls"], in.pairs["mtls"] != nil, in.as.MTLSHandler()); err != nil {
+		if err := in.serve("mtls", mtls, in.pairs["mtls"], in.pairs["mtls"] != nil, in.probed("mtls", in.source, in.as.MTLSHandler())); err != nil {
 			return err
 		}
 	}
 	if operator != nil {
 		return in.serve("admin", operator, nil, false, in.admin)
+	}
+	return nil
+}
+
+// probed answers probes before a handler. source is what the listener reads.
+func (in *instance) probed(listener string, source certsource.Source, h http.Handler) http.Handler {
+	return probe.Handler(probe.Config{Listener: listener, Source: source, Store: in.store, Logger: in.logger}, h)
+}
+
+// watchSelf prepares the look at the own public addresses.
+func (in *instance) watchSelf() error {
+	every := time.Duration(in.file.SelfProbe.Every)
+	if every == 0 {
+		return nil
+	}
+	roots, err := in.file.ProbeRoots()
+	if err != nil {
+		return err
+	}
+	in.probe = &selfProbe{
+		every: every, after: 5 * time.Second, store: in.store, log: in.logger, done: in.metrics.SelfProbe().Done,
+		cfg: doctor.Config{Issuer: in.file.Issuer, RootCAs: roots}, bases: []string{in.file.Listen.MTLS.URL},
 	}
 	return nil
 }
@@ -188,6 +219,9 @@ func (in *instance) run(ctx context.Context) error {
 	}
 	for _, p := range in.uniquePairs() {
 		tasks.Go(func() { p.Run(working) })
+	}
+	if in.probe != nil {
+		tasks.Go(func() { in.probe.run(serving) })
 	}
 	err := in.group.Run(serving)
 	stopWorking()

@@ -42,8 +42,8 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 		}
 	}
 	add("run", a.devCommand(), a.serveCommand())
-	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand())
-	add("look", a.inspectCommand(), a.explainCommand(), a.tokenCommand())
+	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand(), a.probeCommand())
+	add("look", a.inspectCommand(), a.explainCommand(), a.doctorCommand(), a.tokenCommand())
 	root.AddCommand(a.versionCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	return root
