@@ -284,11 +284,10 @@ func (p *pemBody) Read(out []byte) (int, error) {
 	if p.ended {
 		return 0, io.EOF
 	}
-	b, err := p.r.Peek(1)
-	if err != nil {
+	if _, err := p.r.Peek(1); err != nil {
 		return 0, err
 	}
-	b, _ = p.r.Peek(min(p.r.Buffered(), len(out)))
+	b, _ := p.r.Peek(min(p.r.Buffered(), len(out)))
 	n := len(b)
 	if i := bytes.IndexByte(b, '-'); i >= 0 {
 		n = i
