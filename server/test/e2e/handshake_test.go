@@ -429,7 +429,7 @@ func TestScan(t *testing.T) {
 			}
 		})
 		t.Run("ciphers of "+host, func(t *testing.T) {
-			t.Attr("requirement", "M-7.3-2 T-9325-2 F2-5.2.2-1")
+			t.Attr("requirement", "M-7.3-2 T-9325-2 F2-5.2.2-1 F2-5.2.3-2 F2-5.2.1-3")
 			accepted := 0
 			for _, id := range all {
 				name := tls.CipherSuiteName(id)

@@ -231,3 +231,21 @@ func TestNoProxyNoStart(t *testing.T) {
 		})
 	}
 }
+
+// The PKI method without a trust anchor, and a listener that asks nobody: the settings
+// do not fit the methods, and the server does not start.
+func TestSettingsFitMethods(t *testing.T) {
+	for name, s := range map[string]settings{
+		"no anchors":   {trust: "{sets: []}"},
+		"no trust":     {trust: "{}"},
+		"empty anchor": {trust: "{sets: [{name: ca1, anchors: [empty.pem]}]}", files: map[string][]byte{"empty.pem": nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Attr("requirement", "M-6.1-1 M-7.4-1")
+			r := command(t, folder(t, s), "serve", "--config", "certbound.yaml")
+			if r.code != 1 || !strings.Contains(r.stderr, "trust") {
+				t.Errorf("exit code %d\n%s", r.code, r.stderr)
+			}
+		})
+	}
+}

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -143,6 +145,7 @@ func newSuite(t *testing.T, mtls string, worlds int) *suite {
 	pki("c-ip6", "tls_client_auth_san_ip: '2001:db8::10'")
 	pki("c-mail", "tls_client_auth_san_email: ops@client-1.example")
 	pki("c-rs", "tls_client_auth_san_dns: client-2.example", "may_introspect: true", "introspects: [https://rs2.test, https://rs.test]")
+	pki("c-rs-too", dn, "may_introspect: true", "introspects: [https://rs.test]")
 	add("c-self", "self_signed_tls_client_auth", "certificates: [s1.pem]")
 	add("c-self-two", "self_signed_tls_client_auth", "certificates: [s1.pem, s2.pem]")
 	add("c-self-unknown-ca", "self_signed_tls_client_auth", "certificates: [l1cax.pem]")
@@ -179,6 +182,15 @@ var (
 	loopbackIP = []net.IP{{127, 0, 0, 1}}
 	serverAuth = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 )
+
+// rsa1024 is a key that was good once.
+var rsa1024 = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
 
 // notCA makes an issuer that is none: without basic constraints.
 func notCA(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = false, false }
@@ -333,7 +345,7 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 	}
 
 	// Client authentication.
-	run("M-1-1 R-2-2", "at each endpoint", func(t *testing.T) {
+	run("M-1-1 R-2-2 F1-B-5.2.2-1", "at each endpoint", func(t *testing.T) {
 		token := issued(t, w.token(t, l1, "c-dn"), w.L1)
 		for _, e := range []struct {
 			path, id    string
@@ -556,6 +568,10 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 		} {
 			t.Run(name, func(t *testing.T) { refused(t, w.token(t, leafOf(change), "c-dn"), "invalid_client") })
 		}
+		t.Run("RSA with 1024 bits", func(t *testing.T) {
+			t.Attr("requirement", "F2-5.4.1-2 F1-B-5.2.2-2")
+			refused(t, w.token(t, leafOf(func(o *pkitest.LeafOptions) { o.Key = rsa1024() }), "c-dn"), "invalid_client")
+		})
 		old := w.CA1.MustIntermediate(pkitest.CAOptions{Subject: "CN=old", NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(-time.Hour)})
 		refused(t, w.token(t, w.as(t, old.MustLeaf(fixture.L1Options())), "c-dn"), "invalid_client")
 	})
@@ -576,6 +592,15 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 			a := introspect(t, token)
 			if a.JSON["active"] != true || a.Cnf() != certbound.Thumbprint(w.L1.Cert) {
 				t.Errorf("%s: %s, want active with the thumbprint of L1", id, a.Text)
+			}
+		}
+	})
+	run("N-2.2-2 N-2.2-4", "two resource servers get the same cnf", func(t *testing.T) {
+		token := issued(t, w.token(t, l1, "c-dn"), w.L1)
+		for id, c := range map[string]*http.Client{"c-rs": l2, "c-rs-too": w.as(t, w.L1r)} {
+			a := w.post(t, c, "/introspect", "client_id", id, "token", token)
+			if a.JSON["active"] != true || a.Cnf() != certbound.Thumbprint(w.L1.Cert) {
+				t.Errorf("%s: %s", id, a.Text)
 			}
 		}
 	})
@@ -610,6 +635,17 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 		issued(t, w.token(t, l1, "c-dn-plain"), nil)
 		issued(t, withSecret(t, l1, "c-sec"), nil)
 	})
+	run("G-2.4-1 F2-5.3.2.1-2", "the password grant", func(t *testing.T) {
+		refused(t, w.post(t, l1, "/token", "client_id", "c-dn", "grant_type", "password", "username", "a", "password", "b"), "unsupported_grant_type")
+	})
+	run("F2-5.3.2.1-1", "both places of the metadata", func(t *testing.T) {
+		a := fixture.Get(t, none, fixture.Issuer+"/.well-known/oauth-authorization-server")
+		b := fixture.Get(t, none, fixture.Issuer+"/.well-known/openid-configuration")
+		if a.Status != http.StatusOK || b.Status != http.StatusOK || fmt.Sprint(a.JSON["mtls_endpoint_aliases"]) != fmt.Sprint(b.JSON["mtls_endpoint_aliases"]) ||
+			a.JSON["tls_client_certificate_bound_access_tokens"] != b.JSON["tls_client_certificate_bound_access_tokens"] {
+			t.Errorf("%s\n%s", a.Text, b.Text)
+		}
+	})
 	run("M-3.3-1 M-5-2 M-5-3 M-5-4 M-5-9 M-2.1.1-1 M-2.2.1-1", "metadata", func(t *testing.T) {
 		a := fixture.Get(t, none, fixture.Issuer+"/.well-known/oauth-authorization-server")
 		aliases, _ := a.JSON["mtls_endpoint_aliases"].(map[string]any)
@@ -637,7 +673,7 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 	}
 	others := []party{{"renewed", w.L1r}, {"issued again for its key", w.L1k}, {"of another", w.L2}, {"self-signed", w.S1}, {"none", nil}}
 	for host, resource := range map[string]string{rsHost: fixture.Resource, rs2Host: fixture.Resource2} {
-		run("M-3-9 M-3-10 M-3-11 M-1-4 M-6.3-1", "the token with other certificates at "+host, func(t *testing.T) {
+		run("M-3-9 M-3-10 M-3-11 M-1-4 M-6.3-1 G-2.2.1-1 OA-1 F2-5.3.4-1 F2-5.3.4-5 F1-A-6.2.1-2", "the token with other certificates at "+host, func(t *testing.T) {
 			id := "c-dn"
 			if host == rs2Host {
 				id = "c-dn-opaque"
@@ -649,7 +685,7 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 			}
 			served(t, w.api(t, l1, host, token))
 		})
-		run("M-3-13", "a token that is not bound at "+host, func(t *testing.T) {
+		run("M-3-13 F2-5.3.4-5 F1-A-8.2-1", "a token that is not bound at "+host, func(t *testing.T) {
 			id := "c-dn-plain"
 			if host == rs2Host {
 				id = "c-dn-plain-opaque"
@@ -680,6 +716,30 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 		req.Header.Set("X-Ssl-Client-Cert", urlPEM(w.L1))
 		invalidToken(t, fixture.Do(t, none, req))
 	})
+	run("B-2.3-1 F2-5.3.4-2", "the token in the query", func(t *testing.T) {
+		token := issued(t, w.token(t, l1, "c-dn"), w.L1)
+		a := w.api(t, l1, rsHost+"/?access_token="+token, "")
+		if challenge := a.Header.Get("WWW-Authenticate"); a.Status != http.StatusUnauthorized || strings.Contains(challenge, "error") || strings.Contains(a.Text, apiText) {
+			t.Errorf("%d %q, want a bare challenge", a.Status, challenge)
+		}
+	})
+	run("F2-5.3.4-4", "a scope that is not enough", func(t *testing.T) {
+		served(t, w.api(t, l1, rsHost+"/write", issued(t, w.token(t, l1, "c-dn", "scope", "write"), w.L1)))
+		a := w.api(t, l1, rsHost+"/write", issued(t, w.token(t, l1, "c-dn", "scope", "read"), w.L1))
+		if challenge := a.Header.Get("WWW-Authenticate"); a.Status != http.StatusForbidden || !strings.Contains(challenge, `error="insufficient_scope"`) {
+			t.Errorf("%d %q, want 403 with insufficient_scope", a.Status, challenge)
+		}
+	})
+	run("F2-5.3.4-3", "a revoked token", func(t *testing.T) {
+		token := issued(t, w.token(t, l1, "c-dn", "resource", fixture.Resource2), w.L1)
+		served(t, w.api(t, l1, rs2Host, token))
+		damaged := token[:len(token)-8] + "AAAAAAAA"
+		invalidToken(t, w.api(t, l1, rs2Host, damaged))
+		if a := w.post(t, l1, "/revoke", "client_id", "c-dn", "token", token); a.Status != http.StatusOK {
+			t.Fatalf("revocation: %d %s", a.Status, a.Text)
+		}
+		invalidToken(t, w.api(t, l1, rs2Host, token))
+	})
 	run("M-3-16 G-4.10-1", "every request is judged", func(t *testing.T) {
 		token := issued(t, w.token(t, l1, "c-dn"), w.L1)
 		for range 3 {
@@ -703,7 +763,7 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 			t.Errorf("%d %q, want a bare challenge", a.Status, challenge)
 		}
 	})
-	run("U-2-3", "a token for another resource", func(t *testing.T) {
+	run("U-2-3 F2-5.3.2.1-14", "a token for another resource", func(t *testing.T) {
 		invalidToken(t, w.api(t, l1, rs2Host, issued(t, w.token(t, l1, "c-dn", "resource", fixture.Resource), w.L1)))
 	})
 }

@@ -131,10 +131,13 @@ func noted(a *fixture.Answer) *fixture.Answer {
 	return a
 }
 
-// api calls the resource server with a token.
+// api calls the resource server with a token. To the host, a path may be added.
 func (w *world) api(t testing.TB, c *http.Client, host, token string) *fixture.Answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/", nil)
+	if !strings.Contains(host, "/") {
+		host += "/"
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +170,11 @@ func (w *world) startAPI(t testing.TB, host string, source certsource.Source, pl
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := v.Middleware()(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(rw, apiText)
-	}))
-	return serveHandler(t, host, handler, plain)
+	hello := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(rw, apiText) })
+	api := http.NewServeMux()
+	api.Handle("/", v.Middleware()(hello))
+	api.Handle("/write", v.Middleware("write")(hello))
+	return serveHandler(t, host, api, plain)
 }
 
 // serveHandler serves a handler as the server serves its own, until the test ends.
