@@ -39,13 +39,20 @@ type Error struct {
 
 // Error returns the reason. It holds no part of the token.
 func (e *Error) Error() string {
-	return "resourceserver: refused: " + string(e.reason) + ": " + e.reason.Summary()
+	r := e.Reason()
+	return "resourceserver: refused: " + string(r) + ": " + r.Summary()
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Reason says why, from the closed set of the package decision.
-func (e *Error) Reason() decision.Reason { return e.reason }
+// Reason says why, from the closed set of the package decision. It is that of the
+// Decision for an Error that a front has made.
+func (e *Error) Reason() decision.Reason {
+	if e.reason == "" && e.Decision != nil {
+		return e.Decision.Reason()
+	}
+	return e.reason
+}
 
 // Texts for the caller. Whoever stole a token learns only that it does not work here.
 const (
