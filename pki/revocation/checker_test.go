@@ -2,6 +2,7 @@ package revocation_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -921,6 +922,39 @@ func TestStatus(t *testing.T) {
 		if s.Name == w.crl && (s.Entries != 1 || s.Number == "" || s.Issuer == "" || s.NextUpdate.Before(now) || s.NextFetch.IsZero() || s.Successes != 1) {
 			t.Errorf("status %+v", s)
 		}
+	}
+}
+
+// Tokens are found by issuer and serial number alone: the certificate is not there.
+func TestKnownRevoked(t *testing.T) {
+	w, stranger := newWorld(t), newWorld(t)
+	held := w.ca.MustLeaf(pkitest.LeafOptions{})
+	n := func(i int64) *big.Int { return big.NewInt(i) }
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "base.crl"), w.ca.MustCRLWith(pkitest.CRLOptions{Number: n(1), Serials: []*big.Int{w.leaf.Cert.SerialNumber, held.Cert.SerialNumber}}))
+	write(t, filepath.Join(dir, "delta.crl"), w.ca.MustCRLWith(pkitest.CRLOptions{Number: n(2), Base: n(1), ReasonCode: 8, Serials: []*big.Int{held.Cert.SerialNumber}}))
+	c := newChecker(t, revocation.Config{Mode: revocation.CRL, Lists: []string{dir}, Issuers: func() []*x509.Certificate { return []*x509.Certificate{w.ca.Cert} }})
+	keyID := func(l *pkitest.Leaf) string { return fmt.Sprintf("%x", l.Cert.AuthorityKeyId) }
+	name := func(l *pkitest.Leaf) string { return fmt.Sprintf("%x", sha256.Sum256(l.Cert.RawIssuer)) }
+	serial := func(l *pkitest.Leaf) string { return l.Cert.SerialNumber.Text(16) }
+	for _, tt := range []struct {
+		name           string
+		issuer, serial string
+		want           bool
+	}{
+		{"by key id", keyID(w.leaf), serial(w.leaf), true},
+		{"by name", name(w.leaf), serial(w.leaf), true},
+		{"not listed", keyID(w.other), serial(w.other), false},
+		{"taken off the list", keyID(held), serial(held), false},
+		{"the serial number of another CA", keyID(stranger.leaf), serial(w.leaf), false},
+		{"not a number", keyID(w.leaf), "x", false},
+		{"nothing", "", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := c.KnownRevoked(tt.issuer, tt.serial); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
 	}
 }
 
