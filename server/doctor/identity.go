@@ -25,9 +25,13 @@ func (d *doctor) probes(ctx context.Context) {
 	}
 	for _, t := range d.mtls {
 		if t.probes {
-			d.arrives(ctx, t)
-			d.resumption(ctx, t)
-			d.identities(ctx, t)
+			if d.arrives(ctx, t) {
+				d.resumption(ctx, t)
+				d.identities(ctx, t)
+				continue
+			}
+			d.skip(CheckResumption, t.address, "the certificate does not arrive in the first place")
+			d.skip(CheckIdentities, t.address, "the certificate does not arrive in the first place")
 		}
 	}
 	for _, t := range d.targets() {
@@ -71,7 +75,7 @@ func (d *doctor) greet(ctx context.Context, t *target) {
 }
 
 // arrives looks whether the server learns of the certificate that a client shows.
-func (d *doctor) arrives(ctx context.Context, t *target) {
+func (d *doctor) arrives(ctx context.Context, t *target) bool {
 	var faults []string
 	var source string
 	for _, v := range t.versions {
@@ -93,9 +97,10 @@ func (d *doctor) arrives(ctx context.Context, t *target) {
 	if len(faults) > 0 {
 		d.problem(Finding{Check: CheckArrives, Where: t.address, Found: "the certificate of a client does not reach the server", Details: faults, Rule: "RFC 8705, Section 6.5",
 			Expected: "the certificate that the client has shown", Fix: "compare the proxy with its file in docs/proxies, and listen.mtls.source with the proxy; certbound explain reads what it sends"})
-		return
+		return false
 	}
 	d.ok(CheckArrives, t.address, "the server sees the certificate of the client, by "+bounded(source))
+	return true
 }
 
 // disbelief says why an answer is not that somebody was believed to be who.

@@ -97,8 +97,11 @@ func (d *doctor) versions(ctx context.Context, t *target) {
 			}
 		}
 		l, err := d.connect(ctx, t, h)
-		if err != nil {
-			continue
+		if err != nil { // a server may demand a certificate, or refuse ours
+			h.who = d.a
+			if l, err = d.connect(ctx, t, h); err != nil {
+				continue
+			}
 		}
 		l.Close()
 		t.versions = append(t.versions, v)
@@ -137,9 +140,13 @@ func (d *doctor) suites(ctx context.Context, t *target) {
 	}
 	var taken []string
 	for len(offer) > 0 && len(taken) < 32 {
-		l, err := d.connect(ctx, t, hello{min: tls.VersionTLS12, max: tls.VersionTLS12, suites: offer})
+		h := hello{min: tls.VersionTLS12, max: tls.VersionTLS12, suites: offer}
+		l, err := d.connect(ctx, t, h)
 		if err != nil {
-			break
+			h.who = d.a
+			if l, err = d.connect(ctx, t, h); err != nil {
+				break
+			}
 		}
 		id := l.ConnectionState().CipherSuite
 		l.Close()
@@ -174,7 +181,9 @@ func (d *doctor) asks(ctx context.Context, t *target) {
 	for _, v := range t.versions {
 		l, err := d.connect(ctx, t, hello{min: v, max: v})
 		if err != nil {
-			continue
+			if l, err = d.connect(ctx, t, hello{min: v, max: v, who: d.a}); err != nil {
+				continue
+			}
 		}
 		l.Close()
 		if l.asked {
@@ -348,6 +357,8 @@ func (d *doctor) authorities(ctx context.Context) {
 				others[o.authority()] = "the other host"
 				others[strings.ToUpper(o.name)] = "the other host in capitals"
 				others[o.name+"."] = "the other host with a dot at the end"
+				others[o.name+":8443"] = "the other host with a port"
+				others["x."+o.name] = "a name below the other host"
 			}
 		}
 		var served []string

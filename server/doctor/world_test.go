@@ -94,6 +94,9 @@ func (w *world) newServer(source certsource.Source) {
 	if w.credential, _, err = probe.Create(w.t.Context(), w.store, 0, time.Now()); err != nil {
 		w.t.Fatal(err)
 	}
+	if w.noAliases {
+		w.public.handler = probe.Handler(probe.Config{Listener: "mtls", Source: source, Store: w.store, Logger: discard}, w.as.MTLSHandler())
+	}
 	if w.public.handler == nil {
 		w.public.handler = probe.Handler(probe.Config{Listener: "public", Store: w.store, Logger: discard}, w.as.Handler())
 	}
@@ -181,7 +184,10 @@ func (w *world) examine(change ...func(*Config)) *Report {
 // bare are TLS settings as a proxy of somebody else has them.
 func (w *world) bare(h *host, change func(*tls.Config)) {
 	cert := h.cert.TLS()
-	h.conf = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	h.conf = &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12,
+		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+	}
 	if h.asks {
 		h.conf.ClientAuth = tls.RequestClientCert
 	}
