@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/certbound/certbound/certsource"
@@ -32,13 +34,39 @@ func (s *Server) rememberCertificate(ctx context.Context, p *certsource.Presente
 		rec.Subject = clip(subject.Of(leaf), 1024)
 		rec.NotAfter = leaf.NotAfter
 	}
-	if err := s.cfg.Store.SaveCertificate(ctx, rec); err != nil {
+	renewed, err := s.renewal(ctx, rec)
+	if err == nil {
+		err = s.cfg.Store.SaveCertificate(ctx, rec)
+	}
+	if err != nil {
 		return err
+	}
+	if renewed != nil {
+		s.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "client now uses new certificate", slog.String("client_id", clientID),
+			slog.String("x5t#S256", thumbprint), slog.Time("not_after", rec.NotAfter),
+			slog.String("previous_x5t#S256", renewed.Thumbprint), slog.Time("previous_not_after", renewed.NotAfter))
+		if s.cfg.OnRenewal != nil {
+			s.cfg.OnRenewal(*renewed, rec)
+		}
 	}
 	s.certMu.Lock()
 	s.certs.put(thumbprint, rec.TokensUntil)
 	s.certMu.Unlock()
 	return nil
+}
+
+// renewal returns the certificate that a client was seen with last, if it comes with
+// another that nobody has seen yet.
+func (s *Server) renewal(ctx context.Context, rec CertificateRecord) (*CertificateRecord, error) {
+	_, err := s.cfg.Store.Certificate(ctx, rec.Thumbprint)
+	if !errors.Is(err, ErrNotFound) {
+		return nil, err
+	}
+	last, err := s.cfg.Store.ClientCertificates(ctx, rec.ClientID, 1)
+	if err != nil || len(last) == 0 {
+		return nil, err
+	}
+	return &last[0], nil
 }
 
 // identify fills in what a revocation names a certificate by. Of a fingerprint it is not

@@ -66,6 +66,19 @@ type Client struct {
 	// client_secret_basic. It is never printed.
 	SecretHash string `json:"certbound_secret_hash,omitempty"`
 
+	// What follows the subject value or the certificates above, while one is replaced
+	// by another (see [Client.Rotation]). The subject is of the kind with the name of
+	// one of the five members. What is empty stays as it is.
+	NextSubjectKind string          `json:"certbound_next_subject_kind,omitempty"`
+	NextSubject     string          `json:"certbound_next_subject,omitempty"`
+	NextAnchorSet   string          `json:"certbound_next_anchor_set,omitempty"`
+	NextJWKS        json.RawMessage `json:"certbound_next_jwks,omitempty"`
+	// NextNotBefore is when the next begins to be accepted; if zero, at once.
+	// CurrentNotAfter is when the current ends to be; if zero, when it is closed by
+	// hand. Between the two, both are accepted.
+	NextNotBefore   time.Time `json:"certbound_next_not_before,omitzero"`
+	CurrentNotAfter time.Time `json:"certbound_current_not_after,omitzero"`
+
 	Created time.Time `json:"client_id_issued_at,omitzero"`
 	Updated time.Time `json:"certbound_updated,omitzero"`
 	// Version is set by the store.

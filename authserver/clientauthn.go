@@ -225,8 +225,38 @@ func (x *exchange) pretend(cred credential) {
 	}
 }
 
-// authenticateCertificate is RFC 8705, Section 2.
+// authenticateCertificate is RFC 8705, Section 2. While a client is rotated, the current
+// and the next identity are tried in this order; of two refusals the first counts, and
+// the other is a warning.
 func (x *exchange) authenticateCertificate(c *registered) error {
+	accepted := Rotation{Current: true}
+	if c.next != nil {
+		accepted = c.Rotation(x.now)
+	}
+	if !accepted.Current {
+		return x.authenticateIdentity(c.next)
+	}
+	before := len(x.d.Checks)
+	err := x.authenticateIdentity(c)
+	if err == nil || !accepted.Next {
+		return err
+	}
+	first := x.d.Checks[before:]
+	x.d.Checks = slices.Clip(x.d.Checks[:before])
+	if x.authenticateIdentity(c.next) == nil {
+		return nil
+	}
+	if other, ok := x.d.Failure(); ok {
+		x.d.Warnings = append(x.d.Warnings, other)
+	}
+	x.d.Checks = append(x.d.Checks[:before:before], first...)
+	return err
+}
+
+func (x *exchange) authenticateIdentity(c *registered) error {
+	if c.fault != nil { // of the next one; the current was looked at before
+		return x.failed(decision.Check{Name: decision.CheckClient, Reason: decision.ClientMisconfig, Found: c.fault.Error()}, c.fault)
+	}
 	if x.h.certificate == nil {
 		return x.failed(decision.Check{Name: decision.CheckCertificate, Rule: "RFC 8705, Section 2", Reason: decision.ListenerWithout}, nil)
 	}

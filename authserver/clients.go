@@ -23,6 +23,9 @@ type registered struct {
 	// members that only give less to the client than it was registered for.
 	fault error
 
+	// next is what follows while the client is rotated, or nil.
+	next *registered
+
 	pki    clientauth.PKI // tls_client_auth
 	keys   *jwks.Set      // jwks by value
 	secret secretHash
@@ -48,6 +51,11 @@ func (s *Server) prepare(c *Client) *registered {
 	if len(faults) > 0 {
 		r.fault = &MetadataError{ClientID: c.ID, Faults: faults}
 		return r
+	}
+	if c.hasNext() {
+		next := *c
+		next.Promote()
+		r.next = s.prepare(&next)
 	}
 	r.keys, r.secret = v.set, v.secret
 	if r.secret.slow {

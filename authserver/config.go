@@ -192,6 +192,9 @@ type Config struct {
 	// cache is used only while Run keeps it current.
 	CacheSize int
 
+	// OnRenewal, if set, is told when a client comes for a bound token with a
+	// certificate that it was never seen with. It must return at once.
+	OnRenewal func(previous, current CertificateRecord)
 	// Observer is told of each decision. If nil, nobody.
 	Observer decision.Observer
 	// Logger receives one record per refused request. If nil, slog.Default.

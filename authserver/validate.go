@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certbound/certbound/clientauth"
 	"github.com/certbound/certbound/jwks"
@@ -104,6 +105,7 @@ func validate(c *Client, r *Rules) *validation {
 	v.identity()
 	v.method()
 	v.keys()
+	v.rotation()
 	v.grant()
 	v.tokens()
 	return v
@@ -423,6 +425,18 @@ func (c *Client) member(name string) any {
 		return &c.Disabled
 	case "certbound_secret_hash":
 		return &c.SecretHash
+	case "certbound_next_subject_kind":
+		return &c.NextSubjectKind
+	case "certbound_next_subject":
+		return &c.NextSubject
+	case "certbound_next_anchor_set":
+		return &c.NextAnchorSet
+	case "certbound_next_jwks":
+		return &c.NextJWKS
+	case "certbound_next_not_before":
+		return &c.NextNotBefore
+	case "certbound_current_not_after":
+		return &c.CurrentNotAfter
 	}
 	return nil
 }
@@ -454,6 +468,8 @@ func jsonType(target any) string {
 		return "boolean"
 	case *int:
 		return "whole number"
+	case *time.Time:
+		return "date (RFC 3339)"
 	default:
 		return "list of strings"
 	}

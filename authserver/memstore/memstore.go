@@ -296,7 +296,7 @@ func (s *Store) Close() error {
 // of a Client by reflection, so that a new slice cannot be forgotten here.
 func cloneClient(c *authserver.Client) *authserver.Client {
 	out := *c
-	out.JWKS = slices.Clone(c.JWKS)
+	out.JWKS, out.NextJWKS = slices.Clone(c.JWKS), slices.Clone(c.NextJWKS)
 	out.GrantTypes = slices.Clone(c.GrantTypes)
 	out.Resources = slices.Clone(c.Resources)
 	out.Introspects = slices.Clone(c.Introspects)
