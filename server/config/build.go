@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -13,24 +12,6 @@ import (
 	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/pki"
 )
-
-// Path returns p as seen from where the program was started: a relative path counts
-// from the folder of the configuration file. The empty path stays empty.
-func (f *File) Path(p Path) string {
-	if p == "" || filepath.IsAbs(string(p)) {
-		return string(p)
-	}
-	return filepath.Join(f.Dir, string(p))
-}
-
-// Paths is Path for a list.
-func (f *File) Paths(list []Path) []string {
-	out := make([]string, len(list))
-	for i, p := range list {
-		out[i] = f.Path(p)
-	}
-	return out
-}
 
 // AuthServer returns the settings of the authorization server. paths validates the
 // certificate of a proxy that is known by name; whoever serves nothing has nil. The

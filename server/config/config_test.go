@@ -466,7 +466,7 @@ func TestSuggestion(t *testing.T) {
 	for key, want := range map[string]string{
 		"isuer": "did you mean issuer?", "lifetime": "it belongs to tokens.lifetime", "zzzzzz": "known are ",
 	} {
-		if got := suggestion(root(), key); !strings.HasPrefix(got, want) {
+		if got := suggestion(root(), root(), key); !strings.HasPrefix(got, want) {
 			t.Errorf("suggestion(%q) = %q, want %q…", key, got, want)
 		}
 	}

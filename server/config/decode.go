@@ -75,14 +75,9 @@ func (e *Error) Unwrap() []error {
 // A File is a configuration with the places of its keys.
 type File struct {
 	Config
-	// Name is the file as it was named, Dir the folder that relative paths count from.
-	Name, Dir string
-	places    map[string]place
-	origins   map[string]string // key → where its value came from
-	clients   []*authserver.Client
+	document
+	clients []*authserver.Client
 }
-
-type place struct{ line, column int }
 
 // Load reads and checks a configuration file. Errors are of type *[Error] and hold
 // all faults, or report that the file cannot be read. Files that the configuration
@@ -98,21 +93,9 @@ func Load(name string) (*File, error) {
 // Parse is [Load] for text that is read already. Values with env: are looked up with
 // lookupEnv.
 func Parse(name string, data []byte, lookupEnv func(string) (string, bool)) (*File, error) {
-	dir, err := filepath.Abs(filepath.Dir(name))
-	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
-	}
-	file := &File{Name: name, Dir: dir, places: map[string]place{}, origins: map[string]string{}}
-	d := &decoder{file: file, lookupEnv: lookupEnv}
-	d.decode(data)
-	for _, f := range file.rules() {
-		if !d.shadows(f.Path) {
-			d.faults = append(d.faults, f)
-		}
-	}
-	if len(d.faults) > 0 {
-		sortFaults(d.faults)
-		return nil, &Error{d.faults}
+	file := &File{}
+	if err := file.parse(name, data, root(), &file.Config, lookupEnv, file.rules); err != nil {
+		return nil, err
 	}
 	return file, nil
 }
@@ -165,7 +148,7 @@ func pathError(err error) error {
 // A decoder walks the document beside the tree of fields, so that every fault has its
 // place and one fault does not hide the next.
 type decoder struct {
-	file      *File
+	doc       *document
 	lookupEnv func(string) (string, bool)
 	faults    []Fault
 }
@@ -174,11 +157,11 @@ func (d *decoder) path(name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
-	return filepath.Join(d.file.Dir, name)
+	return filepath.Join(d.doc.Dir, name)
 }
 
 func (d *decoder) fault(n ast.Node, path, fix, format string, args ...any) {
-	f := Fault{File: d.file.Name, Path: path, Text: fmt.Sprintf(format, args...), Fix: fix}
+	f := Fault{File: d.doc.Name, Path: path, Text: fmt.Sprintf(format, args...), Fix: fix}
 	if n != nil {
 		p := placeOf(n)
 		f.Line, f.Column = p.line, p.column
@@ -200,7 +183,7 @@ func placeOf(n ast.Node) place {
 func (d *decoder) decode(data []byte) {
 	doc, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		f := Fault{File: d.file.Name, Line: 1, Column: 1, Text: "not valid YAML"}
+		f := Fault{File: d.doc.Name, Line: 1, Column: 1, Text: "not valid YAML"}
 		if ye, ok := errors.AsType[yaml.Error](err); ok {
 			f.Text = "not valid YAML: " + quoted.ReplaceAllLiteralString(ye.GetMessage(), "…") // it may be a secret
 			if t := ye.GetToken(); t != nil && t.Position != nil {
@@ -224,7 +207,7 @@ func (d *decoder) decode(data []byte) {
 	if body == nil {
 		body = &ast.NullNode{}
 	}
-	d.section(body, "", root(), reflect.ValueOf(&d.file.Config).Elem())
+	d.section(body, "", d.doc.top, d.doc.value)
 }
 
 var quoted = regexp.MustCompile(`"[^"]*"?`)
@@ -263,10 +246,10 @@ func (d *decoder) section(n ast.Node, path string, f *field, v reflect.Value) {
 		seen[key] = placeOf(pair.Key).line
 		c := f.child(key)
 		if c == nil {
-			d.fault(pair.Key, at, suggestion(f, key), "unknown key")
+			d.fault(pair.Key, at, suggestion(d.doc.top, f, key), "unknown key")
 			continue
 		}
-		d.file.places[at] = placeOf(pair.Key)
+		d.doc.places[at] = placeOf(pair.Key)
 		d.value(pair.Value, at, c, v.Field(c.index))
 	}
 	for _, c := range f.children {
@@ -286,7 +269,7 @@ func (d *decoder) section(n ast.Node, path string, f *field, v reflect.Value) {
 }
 
 func (d *decoder) setDefault(path string, c *field, v reflect.Value) {
-	d.file.origins[path] = "default"
+	d.doc.origins[path] = "default"
 	if c.kind == kindList {
 		for _, text := range splitList(c.def) {
 			e := reflect.New(c.elem.typ).Elem()
@@ -351,7 +334,7 @@ func (d *decoder) value(n ast.Node, path string, f *field, v reflect.Value) {
 		v.Set(reflect.MakeSlice(f.typ, len(seq.Values), len(seq.Values)))
 		for i, item := range seq.Values {
 			at := fmt.Sprintf("%s[%d]", path, i)
-			d.file.places[at] = placeOf(item)
+			d.doc.places[at] = placeOf(item)
 			if _, null := item.(*ast.NullNode); null {
 				d.fault(item, at, "", "has no value")
 				continue
@@ -379,7 +362,7 @@ func (d *decoder) scalar(n ast.Node, path string, f *field, v reflect.Value) {
 		}
 		text = value
 		if origin != "" {
-			d.file.origins[path] = origin
+			d.doc.origins[path] = origin
 		}
 	} else if wanted := map[ast.NodeType]kind{ast.IntegerType: kindInt, ast.BoolType: kindBool}[n.Type()]; wanted != f.kind {
 		fix := ""
@@ -453,7 +436,7 @@ func (d *decoder) json(n ast.Node, path string, v reflect.Value) {
 			return
 		}
 		if origin != "" {
-			d.file.origins[path] = origin
+			d.doc.origins[path] = origin
 		}
 		data = []byte(value)
 	} else {
@@ -556,7 +539,7 @@ func describe(n ast.Node) string {
 }
 
 // suggestion looks for the key that was meant: among its neighbours, or at its place.
-func suggestion(f *field, key string) string {
+func suggestion(top, f *field, key string) string {
 	best, least := "", 3
 	for _, c := range f.children {
 		if n := Distance(key, c.name); n < least && n < len(key) {
@@ -567,7 +550,7 @@ func suggestion(f *field, key string) string {
 		return "did you mean " + best + "?"
 	}
 	found := map[string]bool{}
-	places(root(), "", func(path string, c *field) {
+	places(top, "", func(path string, c *field) {
 		if c.name == key {
 			found[path] = true
 		}

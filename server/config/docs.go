@@ -7,15 +7,24 @@ import (
 
 // WriteDocs writes the reference of all keys as Markdown: docs/configuration.md.
 func WriteDocs(w io.Writer) error {
+	return writeDocs(w, root(), "Configuration", "config.go", "serve", "")
+}
+
+// WriteGatewayDocs writes that of the file of the gateway: docs/gateway-configuration.md.
+func WriteGatewayDocs(w io.Writer) error {
+	return writeDocs(w, gatewayRoot(), "Configuration of the gateway", "gateway.go", "gateway", " --gateway")
+}
+
+func writeDocs(w io.Writer, root *field, title, source, command, flag string) error {
 	var b strings.Builder
-	b.WriteString(`# Configuration
+	b.WriteString(`# ` + title + `
 
-<!-- Generated from the structs in server/config/config.go: go test ./config -update (in server/). Do not edit. -->
+<!-- Generated from the structs in server/config/` + source + `: go test ./config -update (in server/). Do not edit. -->
 
-` + "`certbound serve --config FILE`" + ` reads one YAML file (JSON is YAML, too).
-` + "`certbound config example`" + ` prints a commented one to start from, ` + "`certbound config check FILE`" + ` looks
+` + "`certbound " + command + " --config FILE`" + ` reads one YAML file (JSON is YAML, too).
+` + "`certbound config example" + flag + "`" + ` prints a commented one to start from, ` + "`certbound config check" + flag + " FILE`" + ` looks
 for faults, all at once and with line and column, and prints what is in force, without secrets.
-` + "`certbound config schema`" + ` prints a JSON Schema: most editors complete and check with it.
+` + "`certbound config schema" + flag + "`" + ` prints a JSON Schema: most editors complete and check with it.
 
 - **Unknown keys are errors**, and so are keys that stand twice, YAML tags, anchors and aliases.
 - **Values from elsewhere.** Any value, secrets and paths above all, can be ` + "`env:NAME`" + ` (an environment variable,
@@ -28,7 +37,7 @@ for faults, all at once and with line and column, and prints what is in force, w
 `)
 	top := &field{kind: kindSection}
 	var sections []*field
-	for _, c := range root().children {
+	for _, c := range root.children {
 		if c.kind == kindSection || c.kind == kindList && c.elem.kind == kindSection {
 			sections = append(sections, c)
 		} else {

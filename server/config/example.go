@@ -9,13 +9,22 @@ import (
 // WriteExample writes the commented example: what has to be set is set, everything
 // else stands there as a comment with its default.
 func WriteExample(w io.Writer) error {
+	return writeExample(w, root(), "Settings of 'certbound serve'. Check them with 'certbound config check FILE'.", "certbound.schema.json")
+}
+
+// WriteGatewayExample is WriteExample for the file of the gateway.
+func WriteGatewayExample(w io.Writer) error {
+	return writeExample(w, gatewayRoot(), "Settings of 'certbound gateway'. Check them with 'certbound config check --gateway FILE'.", "gateway.schema.json")
+}
+
+func writeExample(w io.Writer, root *field, what, schema string) error {
 	e := &exampleWriter{}
-	e.comment("", `Settings of 'certbound serve'. Check them with 'certbound config check FILE'. Unknown keys are errors.
+	e.comment("", what+` Unknown keys are errors.
 
 Any value can stand elsewhere: env:NAME takes it from the environment, file:PATH from a file, without its last line end. text: in front of a value that begins with one of these words takes it as it is. Relative paths count from the folder of this file.`)
 	e.out.WriteByte('\n')
-	e.comment("", "yaml-language-server: $schema=certbound.schema.json")
-	for _, f := range root().children {
+	e.comment("", "yaml-language-server: $schema="+schema)
+	for _, f := range root.children {
 		e.out.WriteByte('\n')
 		e.field("", f)
 	}

@@ -1,7 +1,7 @@
 package config
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -13,8 +13,8 @@ import (
 
 // The documentation is the doc comments of the structs: the source is its own data.
 //
-//go:embed config.go
-var source string
+//go:embed config.go gateway.go
+var sources embed.FS
 
 // A kind is what a field holds.
 type kind uint8
@@ -47,11 +47,11 @@ type field struct {
 	required bool
 }
 
-// root returns the tree of all fields.
-var root = sync.OnceValue(func() *field {
-	docs := sourceDocs()
-	return section(reflect.TypeFor[Config](), docs)
-})
+// root and gatewayRoot return the trees of all fields of the two kinds of files.
+var (
+	root        = sync.OnceValue(func() *field { return section(reflect.TypeFor[Config](), sourceDocs()) })
+	gatewayRoot = sync.OnceValue(func() *field { return section(reflect.TypeFor[Gateway](), sourceDocs()) })
+)
 
 func section(t reflect.Type, docs map[string]string) *field {
 	f := &field{kind: kindSection, typ: t, doc: docs[t.Name()]}
@@ -103,12 +103,23 @@ func fieldOf(t reflect.Type, docs map[string]string) *field {
 }
 
 // sourceDocs returns the doc comments by "Type" and "Type.Field".
-func sourceDocs() map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", source, parser.ParseComments|parser.SkipObjectResolution)
+var sourceDocs = sync.OnceValue(func() map[string]string {
+	docs := make(map[string]string)
+	for _, name := range []string{"config.go", "gateway.go"} {
+		text, err := sources.ReadFile(name)
+		if err != nil {
+			panic("config: " + err.Error()) // it is embedded
+		}
+		readDocs(name, string(text), docs)
+	}
+	return docs
+})
+
+func readDocs(name, source string, docs map[string]string) {
+	file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		panic("config: " + err.Error()) // the compiler has read the same text
 	}
-	docs := make(map[string]string)
 	for _, decl := range file.Decls {
 		gen, ok := decl.(*ast.GenDecl)
 		if !ok || gen.Tok != token.TYPE {
@@ -128,7 +139,6 @@ func sourceDocs() map[string]string {
 			}
 		}
 	}
-	return docs
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -12,15 +12,15 @@ import (
 // WriteResolved writes what is in force, as YAML: each value after env:, file: and
 // defaults, with a comment where it does not come from the file itself. Secrets are
 // replaced by a word.
-func (f *File) WriteResolved(w io.Writer) error {
+func (f *document) WriteResolved(w io.Writer) error {
 	p := &printer{file: f}
-	p.section("", "", root(), reflect.ValueOf(&f.Config).Elem())
+	p.section("", "", f.top, f.value)
 	_, err := io.WriteString(w, p.out.String())
 	return err
 }
 
 type printer struct {
-	file *File
+	file *document
 	out  strings.Builder
 }
 
@@ -94,11 +94,11 @@ func (p *printer) scalar(f *field, v reflect.Value) string {
 }
 
 // Resolved returns what is in force as a tree for JSON, without secrets.
-func (f *File) Resolved() any {
-	return f.tree(root(), reflect.ValueOf(&f.Config).Elem())
+func (f *document) Resolved() any {
+	return f.tree(f.top, f.value)
 }
 
-func (f *File) tree(c *field, v reflect.Value) any {
+func (f *document) tree(c *field, v reflect.Value) any {
 	switch c.kind {
 	case kindSection:
 		var o orderedObject

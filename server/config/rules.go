@@ -27,21 +27,7 @@ type checker struct {
 }
 
 func (c *checker) fault(path, fix, format string, args ...any) {
-	f := Fault{File: c.file.Name, Path: path, Text: fmt.Sprintf(format, args...), Fix: fix}
-	p := c.file.place(path)
-	f.Line, f.Column = p.line, p.column
-	c.faults = append(c.faults, f)
-}
-
-// place returns where the key stands, or the nearest key above it.
-func (f *File) place(path string) place {
-	for path != "" {
-		if p, ok := f.places[path]; ok {
-			return p
-		}
-		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
-	}
-	return place{}
+	c.faults = append(c.faults, c.file.document.fault(path, fix, format, args...))
 }
 
 // rules reports what no single key can know. The rules of the authorization server

@@ -9,11 +9,23 @@ import (
 )
 
 // WriteSchema writes the JSON Schema (draft 2020-12) of the file, for editors.
-func WriteSchema(w io.Writer) error {
-	s := root().schema()
+func WriteSchema(w io.Writer) error { return writeSchema(w, root(), "certbound configuration") }
+
+// WriteGatewaySchema writes the JSON Schema of the file of the gateway.
+func WriteGatewaySchema(w io.Writer) error {
+	return writeSchema(w, gatewayRoot(), "certbound gateway configuration")
+}
+
+func writeSchema(w io.Writer, root *field, title string) error {
+	s := root.schema()
+	for i := range s {
+		if s[i].name == "type" {
+			s[i].value = "object" // not null, as a section may be
+		}
+	}
 	top := orderedObject{
 		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
-		{"title", "certbound configuration"},
+		{"title", title},
 	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -65,9 +77,6 @@ func (f *field) schema() orderedObject {
 	switch f.kind {
 	case kindSection:
 		add("type", []string{"object", "null"})
-		if f == root() {
-			s[len(s)-1].value = "object"
-		}
 		add("additionalProperties", false)
 		var props orderedObject
 		required := []string{}

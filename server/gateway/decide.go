@@ -347,7 +347,18 @@ func (d *Decider) Forbidden(name string) bool {
 	}
 	var buf [maxFieldName]byte
 	folded := appendFolded(buf[:0], name)
-	return d.stripped[string(folded)] || certsource.IsCertificateField(string(folded))
+	return d.stripped[string(folded)] || believed[string(folded)] || strings.HasPrefix(string(folded), "x-forwarded-") ||
+		certsource.IsCertificateField(string(folded))
+}
+
+// believed are fields by which programs behind a proxy let it change what the request is:
+// its peer, its path, its method. The gateway sets X-Forwarded-For, -Host and -Proto; the
+// others would be a way round the route that was judged.
+var believed = map[string]bool{
+	"forwarded": true, "x-real-ip": true, "x-client-ip": true, "true-client-ip": true, "x-cluster-client-ip": true,
+	"x-original-url": true, "x-original-uri": true, "x-original-method": true, "x-original-host": true, "x-rewrite-url": true,
+	"x-http-method": true, "x-http-method-override": true, "x-method-override": true, "x-host": true,
+	"proxy": true, // HTTP_PROXY of CGI
 }
 
 // Strip removes the fields that a client must not send.

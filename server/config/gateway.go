@@ -1,0 +1,268 @@
+package config
+
+// Gateway are the settings of certbound gateway.
+type Gateway struct {
+	// Where the gateway listens, and where it finds the client's certificate.
+	Listen GatewayListen `yaml:"listen"`
+
+	// Whose tokens are accepted, and how they are checked.
+	Tokens GatewayTokens `yaml:"tokens"`
+
+	// Which CAs may issue client certificates, for routes with an anchor_set. A token
+	// that is bound to a certificate needs no CA (RFC 8705, Section 6.2).
+	Trust Trust `yaml:"trust"`
+
+	// What the upstream learns about the caller. A client cannot send these fields.
+	Identity GatewayIdentity `yaml:"identity"`
+
+	// Which requests pass, and where they go. A request without a route is refused.
+	Routes []GatewayRoute `yaml:"routes" required:"yes"`
+
+	// What is written to stderr.
+	Log GatewayLog `yaml:"log"`
+
+	// Bounds on what a stranger can send.
+	Limits GatewayLimits `yaml:"limits"`
+}
+
+// GatewayListen is the section of addresses.
+type GatewayListen struct {
+	// Host and port; without a host, all interfaces. Or unix: and the path of a socket,
+	// for a proxy on the same machine.
+	Address string `yaml:"address" default:":8443"`
+
+	// The server's certificate with its intermediates, PEM. A changed file is picked up.
+	Certificate Path `yaml:"certificate" example:"server.pem"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key" example:"server-key.pem"`
+
+	// Plain HTTP, for a proxy that ends TLS. Not with the source tls.
+	InsecurePlainHTTP bool `yaml:"insecure_plain_http" default:"false"`
+
+	// Where the client certificate is read: from the TLS connection, or from the header
+	// fields that a proxy sets, which is named here (docs/proxies). There is no fallback
+	// from one to another.
+	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440,rfc9440-draft,nginx,ingress-nginx,apache,haproxy,xfcc,traefik,traefik-2.8,caddy,alb,alb-passthrough,cloudfront,google-cloud,azure-app-service,azure-application-gateway,cloudflare,cloudflare-forwarding,f5,openshift,fastly,kong,header-der,header-pem,header-escaped-pem,header-sha256,attributes"`
+
+	// The proxy that the source belongs to. Not with the source tls.
+	Proxy Proxy `yaml:"proxy"`
+
+	// Load balancers, as addresses or prefixes, whose connections begin with a header of
+	// the PROXY protocol, version 1 or 2. The address in it then counts as that of the
+	// peer. From these it is demanded, and from nobody else it is understood.
+	ProxyProtocol []string `yaml:"proxy_protocol"`
+
+	// Health, readiness and metrics, over plain HTTP. Strangers must not reach it.
+	Admin AdminListener `yaml:"admin"`
+
+	// How long requests may take to finish when the gateway is told to stop.
+	ShutdownGrace Duration `yaml:"shutdown_grace" default:"10s"`
+}
+
+// GatewayTokens is the section of the authorization server.
+type GatewayTokens struct {
+	// The issuer identifier of the authorization server.
+	Issuer string `yaml:"issuer" required:"yes" example:"https://as.example:8443"`
+
+	// PEM files with CAs for the authorization server. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
+
+	// The address of the issuer's key set. If left out, as its metadata say.
+	JWKSURI string `yaml:"jwks_uri"`
+
+	// How often the keys are fetched anew, in the background. They stay in use for a day
+	// when the issuer cannot be reached.
+	RefreshKeys Duration `yaml:"refresh_keys" default:"5m"`
+
+	// Ask the issuer about tokens (RFC 7662): never; opaque, for tokens that do not look
+	// like a JWT; or always, so that revoked tokens are refused.
+	Introspection string `yaml:"introspection" default:"never" enum:"never,opaque,always"`
+
+	// How the gateway itself is known there.
+	Introspector Introspector `yaml:"introspector"`
+
+	// How much later than here it may be at the issuer.
+	Leeway Duration `yaml:"leeway" default:"30s"`
+
+	// The most tokens that are remembered once they were found good.
+	CacheSize int `yaml:"cache_size" default:"10000"`
+}
+
+// Introspector is the section of the gateway's own registration.
+type Introspector struct {
+	// The client_id.
+	ClientID string `yaml:"client_id"`
+
+	// Its certificate with intermediates, PEM, for mutual TLS. Either this or a secret.
+	Certificate Path `yaml:"certificate"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key"`
+
+	// The secret: env:NAME or file:PATH.
+	Secret Secret `yaml:"client_secret"`
+
+	// How long an answer is used. A token that is revoked meanwhile is accepted that long.
+	CacheFor Duration `yaml:"cache_for" default:"30s"`
+}
+
+// GatewayIdentity is the section of what goes upstream.
+type GatewayIdentity struct {
+	// Send the client's certificate in Client-Cert (RFC 9440).
+	ClientCert bool `yaml:"client_cert" default:"false"`
+
+	// Send the rest of its chain in Client-Cert-Chain, too.
+	ClientCertChain bool `yaml:"client_cert_chain" default:"false"`
+
+	// Send claims of the token, each in a field of its own. Bytes that are not printable
+	// ASCII, and percent signs, are percent-encoded.
+	Claims []GatewayClaim `yaml:"claims"`
+
+	// Send a signed statement about the caller.
+	Assertion GatewayAssertion `yaml:"assertion"`
+}
+
+// GatewayClaim is a claim and its field.
+type GatewayClaim struct {
+	// The claim, such as sub, client_id or scope.
+	Claim string `yaml:"claim" required:"yes" example:"client_id"`
+
+	// The header field.
+	Field string `yaml:"field" required:"yes" example:"X-Client-ID"`
+}
+
+// GatewayAssertion is the section of the signed JWT.
+type GatewayAssertion struct {
+	// The header field. Empty: no assertion.
+	Field string `yaml:"field"`
+
+	// The claim iss: a name for this gateway.
+	Issuer string `yaml:"issuer"`
+
+	// The claim aud: a name for the upstreams.
+	Audience string `yaml:"audience"`
+
+	// The private key, PEM. The public one is served on the admin listener, at
+	// /assertion-keys.
+	Key Path `yaml:"key"`
+
+	// How long a statement is valid.
+	Lifetime Duration `yaml:"lifetime" default:"1m"`
+}
+
+// GatewayRoute says what is asked of requests, and where they go.
+type GatewayRoute struct {
+	// A name for logs and metrics.
+	Name string `yaml:"name" required:"yes" example:"orders"`
+
+	// Host names, without port; *.example.com for all below. If left out, every host that
+	// no other route names.
+	Hosts []string `yaml:"hosts" example:"api.example"`
+
+	// Where the route begins: /orders is /orders and all below it. The longest path
+	// decides.
+	Path string `yaml:"path" default:"/"`
+
+	// The methods that pass. HEAD passes with GET. If left out, all.
+	Methods []string `yaml:"methods"`
+
+	// Let requests pass without a token.
+	Anonymous bool `yaml:"anonymous" default:"false"`
+
+	// The identifier of the resource, an https URL. Tokens have it in aud. Required,
+	// unless anonymous.
+	Resource string `yaml:"resource" example:"https://api.example"`
+
+	// Further accepted values of aud.
+	Audiences []string `yaml:"audiences"`
+
+	// The scopes that a token needs, all of them.
+	Scopes []string `yaml:"scopes"`
+
+	// required: the token is bound to the certificate of the connection. when-present: one
+	// that is not bound passes as well. insecure_off: nobody compares.
+	Binding string `yaml:"binding" default:"required" enum:"required,when-present,insecure_off"`
+
+	// The set of trust.sets whose CAs have to have issued the client's certificate, if
+	// there is one.
+	AnchorSet string `yaml:"anchor_set"`
+
+	// Where the requests go.
+	Upstream GatewayUpstream `yaml:"upstream"`
+
+	// Send the Authorization field on. Otherwise it is removed.
+	PassToken bool `yaml:"pass_token" default:"false"`
+
+	// Leave out what identity says.
+	NoIdentity bool `yaml:"no_identity" default:"false"`
+
+	// Let requests become WebSockets.
+	WebSocket bool `yaml:"websocket" default:"true"`
+
+	// The largest body of a request, in bytes; 0 is any size.
+	BodyBytes int `yaml:"body_bytes" default:"0"`
+
+	// How often a request that goes on, such as a WebSocket, is judged again: a revoked
+	// token or certificate ends it.
+	Recheck Duration `yaml:"recheck" default:"10s"`
+
+	// Let streams go on when the token has ended.
+	InsecureOutliveToken bool `yaml:"insecure_outlive_token" default:"false"`
+}
+
+// GatewayUpstream is the section of an upstream.
+type GatewayUpstream struct {
+	// http or https with host and port, or unix: and the path of a socket.
+	URL string `yaml:"url" required:"yes" example:"http://127.0.0.1:9000"`
+
+	// auto: HTTP/1.1, or over TLS what both can. http1, or http2, which gRPC needs and
+	// which is h2c without TLS.
+	Protocol string `yaml:"protocol" default:"auto" enum:"auto,http1,http2"`
+
+	// PEM files with CAs for an https upstream. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
+
+	// The name in its certificate. If left out, the host of the URL.
+	ServerName string `yaml:"server_name"`
+
+	// The certificate with which the gateway itself authenticates there, PEM. A changed
+	// file is picked up.
+	Certificate Path `yaml:"certificate"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key"`
+
+	// The Host that it sees. If left out, the client's.
+	Host string `yaml:"host"`
+
+	// How long connecting may take.
+	ConnectTimeout Duration `yaml:"connect_timeout" default:"5s"`
+
+	// How long the header of the answer may take.
+	HeaderTimeout Duration `yaml:"header_timeout" default:"60s"`
+}
+
+// GatewayLog is the section of messages.
+type GatewayLog struct {
+	// auto: text on a terminal, JSON otherwise.
+	Format string `yaml:"format" default:"auto" enum:"auto,text,json"`
+
+	// The least level that is written.
+	Level string `yaml:"level" default:"info" enum:"debug,info,warn,error"`
+
+	// Write a record of each request, not only of those that are refused.
+	Access bool `yaml:"access" default:"true"`
+}
+
+// GatewayLimits is the section of bounds.
+type GatewayLimits struct {
+	// The most connections at a time.
+	Connections int `yaml:"connections" default:"10000"`
+
+	// The largest header of a request, in bytes.
+	HeaderBytes int `yaml:"header_bytes" default:"65536"`
+
+	// How long a client may take to send or to receive the next part of a body.
+	Stall Duration `yaml:"stall" default:"60s"`
+}
