@@ -173,10 +173,16 @@ func (e *SettingError) Error() string {
 	return fmt.Sprintf("revocation: %s: expected %s, found %s", e.Setting, e.Expected, e.Found)
 }
 
-// New reports every wrong setting at once, each as a *[SettingError]. It reads the
-// files and what the folder has kept; that something is missing there is no error but
-// shows in [Checker.Status], and the policy decides.
-func New(cfg Config) (*Checker, error) {
+// Validate reports every wrong setting at once, each as a *[SettingError]. It touches no
+// files and no network.
+func (cfg Config) Validate() error {
+	_, err := cfg.prepare()
+	return err
+}
+
+// prepare fills in the defaults, and returns the hosts of the addresses that the
+// operator has named.
+func (cfg *Config) prepare() (hosts []string, err error) {
 	var faults []error
 	fault := func(setting, expected, found string) {
 		faults = append(faults, &SettingError{setting, expected, found})
@@ -244,13 +250,6 @@ func New(cfg Config) (*Checker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-
-	c := &Checker{
-		cfg: cfg, sources: make(map[string]*source), responders: make(map[string]*responder),
-		slots: make(chan struct{}, 4), ocspSlots: make(chan struct{}, 32),
-	}
-	c.answers.half = max(1, cfg.MaxSources*50/2)
-	hosts := slices.Clone(cfg.AllowHosts)
 	host := func(setting, raw string) {
 		u, err := parseURL(raw)
 		if err != nil {
@@ -262,34 +261,52 @@ func New(cfg Config) (*Checker, error) {
 	}
 	for _, name := range cfg.Lists {
 		switch {
-		case strings.Contains(name, "://"):
+		case isURL(name):
 			host("Lists", name)
-			c.sources[name] = &source{name: name, url: true}
 		case name == "":
 			fault("Lists", "a path or a URL", "an empty one")
-		default:
-			if info, err := os.Stat(name); err == nil && info.IsDir() {
-				c.folders = append(c.folders, name)
-			} else {
-				c.sources[name] = &source{name: name}
-			}
 		}
 	}
 	for _, name := range cfg.Responders {
 		host("Responders", name)
-		c.responders[name] = &responder{}
 	}
-	if cfg.Folder != "" && len(faults) == 0 {
+	return hosts, errors.Join(faults...)
+}
+
+// isURL tells the URLs of Lists from its paths.
+func isURL(name string) bool { return strings.Contains(name, "://") }
+
+// New reports every wrong setting at once, each as a *[SettingError]. It reads the
+// files and what the folder has kept; that something is missing there is no error but
+// shows in [Checker.Status], and the policy decides.
+func New(cfg Config) (*Checker, error) {
+	hosts, err := cfg.prepare()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Folder != "" {
 		if err := os.MkdirAll(cfg.Folder, 0o700); err != nil {
-			fault("Folder", "a folder that can be made", err.Error())
+			return nil, errors.Join(&SettingError{"Folder", "a folder that can be made", err.Error()})
 		}
 	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+	c := &Checker{
+		cfg: cfg, sources: make(map[string]*source), responders: make(map[string]*responder),
+		slots: make(chan struct{}, 4), ocspSlots: make(chan struct{}, 32),
+	}
+	c.answers.half = max(1, cfg.MaxSources*50/2)
+	for _, name := range cfg.Lists {
+		if info, err := os.Stat(name); !isURL(name) && err == nil && info.IsDir() {
+			c.folders = append(c.folders, name)
+		} else {
+			c.sources[name] = &source{name: name, url: isURL(name)}
+		}
+	}
+	for _, name := range cfg.Responders {
+		c.responders[name] = &responder{}
 	}
 	fence := guard.Config{AllowHTTP: true, RootCAs: cfg.RootCAs, AllowHosts: cfg.AllowHosts, Blocked: blocked}
 	c.named = guard.Client(fence)
-	fence.AllowHosts = hosts
+	fence.AllowHosts = slices.Concat(cfg.AllowHosts, hosts)
 	c.configured = guard.Client(fence)
 	// The context of a fetch bounds it; a large list may take longer than the
 	// guard would allow.

@@ -2,9 +2,10 @@
 // metrics. It takes no certificates, because probes have none, and tells more than a
 // stranger should know: bind it to an address that only the operator reaches.
 //
-//	GET /livez    200 while the process runs
-//	GET /readyz   200 if every check passes, otherwise 503; both as JSON
-//	GET /metrics  for Prometheus
+//	GET /livez       200 while the process runs
+//	GET /readyz      200 if every check passes, otherwise 503; both as JSON
+//	GET /metrics     for Prometheus
+//	GET /revocation  the state of CRLs and OCSP responders, as JSON
 package admin
 
 import (
@@ -35,6 +36,8 @@ type Config struct {
 	Fresh time.Duration
 	// Metrics serves /metrics. If nil, 404.
 	Metrics http.Handler
+	// Revocation returns the body of /revocation. If nil, 404.
+	Revocation func() any
 	// Logger is told when readiness changes. If nil, slog.Default.
 	Logger *slog.Logger
 	// Now returns the current time. If nil, time.Now.
@@ -89,6 +92,11 @@ func New(cfg Config) *Handler {
 	})
 	if cfg.Metrics != nil {
 		h.mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	if cfg.Revocation != nil {
+		h.mux.HandleFunc("GET /revocation", func(w http.ResponseWriter, _ *http.Request) {
+			answer(w, http.StatusOK, cfg.Revocation())
+		})
 	}
 	return h
 }

@@ -27,7 +27,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func TestEndpoints(t *testing.T) {
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "metrics") })
-	h := New(Config{Metrics: metrics, Logger: quiet, Checks: []Check{
+	h := New(Config{Metrics: metrics, Revocation: func() any { return []string{"a"} }, Logger: quiet, Checks: []Check{
 		{"store", func(context.Context) error { return nil }},
 		{"signing keys", func(context.Context) error { return errors.New("there is none") }},
 	}})
@@ -40,6 +40,7 @@ func TestEndpoints(t *testing.T) {
 		{"HEAD", "/livez", 200, ""},
 		{"GET", "/readyz", 503, `{"ready":false,"checks":{"signing keys":"there is none","store":"ok"}}`},
 		{"GET", "/metrics", 200, "metrics"},
+		{"GET", "/revocation", 200, `["a"]`},
 		{"POST", "/livez", 405, ""},
 		{"DELETE", "/readyz", 405, ""},
 		{"GET", "/", 404, ""},
