@@ -35,6 +35,10 @@ type FileSet struct {
 	AnchorFiles, HelperFiles []string
 	Policy                   Policy
 	Revocation               RevocationChecker
+	// RefuseAnchor, if set, is asked about each anchor. It returns what is wrong with it
+	// and what to do about that, or "" if nothing is. It is asked again whenever the
+	// files are read.
+	RefuseAnchor func(*x509.Certificate) (fault, fix string)
 }
 
 // A FileError is a fault of a file of trust anchors or helpers.
@@ -221,9 +225,14 @@ func (f FileSet) parse(files contents, now time.Time) (Set, error) {
 			}
 			if file.helper {
 				s.Helpers = append(s.Helpers, b.cert)
-			} else {
-				s.Anchors = append(s.Anchors, b.cert)
+				continue
 			}
+			if f.RefuseAnchor != nil {
+				if text, fix := f.RefuseAnchor(b.cert); text != "" {
+					fault(decision.BadSetting, text, fix)
+				}
+			}
+			s.Anchors = append(s.Anchors, b.cert)
 		}
 	}
 	s.Anchors, s.Helpers = distinct(s.Anchors), distinct(s.Helpers)

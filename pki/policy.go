@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,6 +145,29 @@ func (p Policy) rules() (rules, []wrongSetting) {
 	}
 	names, faults := p.Permitted.compile()
 	return rules{p, names}, append(wrong, faults...)
+}
+
+// Check reports every setting of p that cannot be used, each as an *[Error] with reason
+// BadSetting. [NewValidator] and [Validator.Replace] report the same.
+func (p Policy) Check() error {
+	_, wrong := p.rules()
+	var faults []error
+	for _, w := range wrong {
+		faults = append(faults, &Error{Reason: decision.BadSetting, Expected: w.expected, Found: w.found})
+	}
+	return errors.Join(faults...)
+}
+
+// ParseSignatureAlgorithm reads the name of an algorithm that can be allowed, as
+// [x509.SignatureAlgorithm.String] writes it: ECDSA-SHA256, SHA256-RSA, SHA256-RSAPSS,
+// Ed25519 and so on.
+func ParseSignatureAlgorithm(name string) (x509.SignatureAlgorithm, error) {
+	for _, a := range signatureAlgorithms {
+		if a.String() == name {
+			return a, nil
+		}
+	}
+	return 0, &Error{Reason: decision.BadSetting, Expected: fmt.Sprintf("an algorithm out of %v", signatureAlgorithms), Found: fmt.Sprintf("%q", cut(name))}
 }
 
 // keyOf returns the kind of cert's key and its size in bits.

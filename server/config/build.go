@@ -60,13 +60,10 @@ func (f *File) FileSets() []pki.FileSet {
 func (f *File) fileSet(s AnchorSet) pki.FileSet {
 	fs := pki.FileSet{
 		Name: s.Name, AnchorFiles: f.Paths(s.Anchors), HelperFiles: f.Paths(s.Intermediates),
-		Policy: pki.Policy{
-			MaxChain: s.MaxChain, MinRSABits: s.MinRSABits, AllowCALeaf: s.AllowCALeaf,
-			RequireExtKeyUsage: s.RequireExtKeyUsage,
-		},
+		Policy: s.policy(func(string, string, string, ...any) {}), // the rules have told the faults
 	}
-	for _, k := range s.Keys {
-		fs.Policy.Keys = append(fs.Policy.Keys, pki.KeyKind(k))
+	if s.PublicWebCA != publicAllowed {
+		fs.RefuseAnchor = refusePublic
 	}
 	return fs
 }

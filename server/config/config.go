@@ -239,8 +239,26 @@ type AnchorSet struct {
 	// are never anchors.
 	Intermediates []Path `yaml:"intermediates"`
 
+	// A named policy, which the keys below change: default; fapi2, with what FAPI asks of
+	// keys; or open-banking, for the certificates of open banking directories (see
+	// operations.md).
+	Profile string `yaml:"profile" default:"default" enum:"default,fapi2,open-banking"`
+
+	// Whether anchors may be CAs of the public web, which issue to everybody who has a
+	// web site: refused or allowed. With allowed, limit the set by permitted or
+	// pinned_issuers, and register clients by names that only they can have.
+	PublicWebCA string `yaml:"public_web_ca" default:"refused" enum:"refused,allowed"`
+
 	// The most certificates that a client may present, its own included.
 	MaxChain int `yaml:"max_chain" default:"10"`
+
+	// The most certificates of a path, the client's and the anchor included. 0: no bound
+	// of its own. With 2, the anchors issue to clients directly.
+	MaxPath int `yaml:"max_path" default:"0"`
+
+	// The longest time that a client certificate may be made for, from its beginning to
+	// its end. 0s: any.
+	MaxLifetime Duration `yaml:"max_lifetime" default:"0s"`
 
 	// The smallest RSA key, in bits.
 	MinRSABits int `yaml:"min_rsa_bits" default:"2048"`
@@ -248,12 +266,52 @@ type AnchorSet struct {
 	// The kinds of keys that may stand in a path. If left out, all of these.
 	Keys []string `yaml:"keys" enum:"RSA,P-256,P-384,P-521,Ed25519"`
 
+	// The algorithms that may have signed the certificates of a path. If left out, all of
+	// these. MD5 and SHA-1 cannot be allowed.
+	SignatureAlgorithms []string `yaml:"signature_algorithms" enum:"SHA256-RSA,SHA384-RSA,SHA512-RSA,SHA256-RSAPSS,SHA384-RSAPSS,SHA512-RSAPSS,ECDSA-SHA256,ECDSA-SHA384,ECDSA-SHA512,Ed25519"`
+
+	// Certificate policies, as OIDs. The path has to be valid for at least one of them
+	// (RFC 5280, Section 6.1). If left out, none is required.
+	CertificatePolicies []string `yaml:"certificate_policies"`
+
+	// The SHA-256 of certificates or keys (SubjectPublicKeyInfo) of CAs, in unpadded
+	// base64url or hexadecimal. At least one of these CAs has to stand in the path. If
+	// left out, any will do.
+	PinnedIssuers []string `yaml:"pinned_issuers"`
+
+	// Limits on the names in client certificates, beside those of the CAs themselves.
+	Permitted Permitted `yaml:"permitted"`
+
 	// Refuse a client certificate that does not list the extended key usage
 	// clientAuth itself. Otherwise one without the extension passes, too.
 	RequireExtKeyUsage bool `yaml:"require_ext_key_usage" default:"false"`
 
-	// Accept a client certificate that is a CA certificate itself.
+	// Refuse a client certificate without a key usage.
+	RequireKeyUsage bool `yaml:"require_key_usage" default:"false"`
+
+	// Accept a client certificate that is a CA certificate itself. Only with the profile
+	// default.
 	AllowCALeaf bool `yaml:"allow_ca_leaf" default:"false"`
+}
+
+// Permitted is the section of limits on names. If a list is there, every name of its kind
+// in a client certificate has to fit one of its entries (RFC 5280, Section 4.2.1.10).
+// Names of the other kinds are not limited.
+type Permitted struct {
+	// Ends of subjects, as RFC 4514 text: O=Agora,C=GB permits what ends with it.
+	Subjects []string `yaml:"subjects"`
+
+	// Host names, each with all names below it. With a dot in front, only those below.
+	DNS []string `yaml:"dns"`
+
+	// Hosts of URIs. With a dot in front, the hosts below.
+	URI []string `yaml:"uri"`
+
+	// Mailboxes, or hosts with all their mailboxes. With a dot in front, the hosts below.
+	Email []string `yaml:"email"`
+
+	// Networks, such as 10.0.0.0/8.
+	IP []string `yaml:"ip"`
 }
 
 // Authentication is the section of client authentication.

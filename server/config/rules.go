@@ -120,6 +120,9 @@ func (c *checker) listeners() {
 func (c *checker) trust() {
 	t := &c.file.Trust
 	names := map[string]bool{}
+	for i := range t.Sets {
+		c.policy(fmt.Sprintf("trust.sets[%d]", i), &t.Sets[i])
+	}
 	for i, s := range t.Sets {
 		if names[s.Name] {
 			c.fault(fmt.Sprintf("trust.sets[%d].name", i), "give each set its own name", "there is another set %q", s.Name)

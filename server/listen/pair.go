@@ -41,6 +41,7 @@ type Pair struct {
 	log               *slog.Logger
 	now               func() time.Time
 	current           atomic.Pointer[tls.Certificate]
+	generation        atomic.Uint64
 
 	mu sync.Mutex
 	// Digests of the contents that are in use, that were reported as broken, and that
@@ -74,6 +75,9 @@ func LoadPair(certFile, keyFile string, logger *slog.Logger) (*Pair, error) {
 
 // Certificate returns the certificate in use. The caller must not change it.
 func (p *Pair) Certificate() *tls.Certificate { return p.current.Load() }
+
+// Generation grows with each pair that was taken on from the files.
+func (p *Pair) Generation() uint64 { return p.generation.Load() }
 
 // NotAfter returns the end of the certificate in use.
 func (p *Pair) NotAfter() time.Time { return p.current.Load().Leaf.NotAfter }
@@ -145,6 +149,7 @@ func (p *Pair) look(atOnce bool) error {
 
 func (p *Pair) use(cert *tls.Certificate, sum [sha256.Size]byte) {
 	p.current.Store(cert)
+	p.generation.Add(1)
 	p.used, p.err = sum, nil
 	p.suspect, p.reported = [sha256.Size]byte{}, [sha256.Size]byte{}
 	now := p.now()

@@ -56,7 +56,9 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 		if err != nil {
 			return nil, err
 		}
-		in.metrics.Reloads("trust", func() telemetry.Reload { return telemetry.Reload{Broken: in.watcher.Err() != nil} })
+		in.metrics.Reloads("trust", func() telemetry.Reload {
+			return telemetry.Reload{Generation: paths.Generation(), Broken: in.watcher.Err() != nil}
+		})
 	}
 	if err := in.loadPairs(); err != nil {
 		return nil, err
@@ -139,7 +141,9 @@ func (in *instance) loadPairs() error {
 		}
 		in.pairs[s.name] = pair
 		in.metrics.Certificate("listen."+s.name, pair.NotAfter)
-		in.metrics.Reloads("listen."+s.name, func() telemetry.Reload { return telemetry.Reload{Broken: pair.Err() != nil} })
+		in.metrics.Reloads("listen."+s.name, func() telemetry.Reload {
+			return telemetry.Reload{Generation: pair.Generation(), Broken: pair.Err() != nil}
+		})
 	}
 	return nil
 }
