@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -112,6 +113,12 @@ func quoteIfNeeded(s string) string {
 		strings.TrimSpace(s) == s
 	switch strings.ToLower(s) {
 	case "true", "false", "yes", "no", "on", "off", "null", "~", ".inf", ".nan":
+		plain = false
+	}
+	number := strings.ReplaceAll(s, "_", "")
+	if _, err := strconv.ParseInt(number, 0, 64); err == nil {
+		plain = false
+	} else if _, err := strconv.ParseFloat(number, 64); err == nil {
 		plain = false
 	}
 	for _, r := range s {
