@@ -202,6 +202,9 @@ func (s *Server) judgeToken(ctx context.Context, t *tokenInfo, now time.Time) (d
 		return decision.UnknownClient, nil
 	case c.Disabled:
 		return decision.ClientDisabled, nil
+	case t.Issued.Before(c.Created):
+		// Another client had this id before: what was deleted stays deleted.
+		return decision.UnknownClient, nil
 	}
 	return "", nil
 }

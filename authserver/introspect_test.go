@@ -105,6 +105,12 @@ func TestIntrospection(t *testing.T) {
 			as.Server.ClientChanged(gone)
 			wantInactive(t, ask(t, token))
 			wantIC(t, fixture.Token(t, l1, gone))
+
+			// Whoever gets the id next does not get the tokens.
+			again := &authserver.Client{ID: gone, AuthMethod: clientauth.TLSClientAuth, SubjectDN: fixture.SubjectDN,
+				TokenFormat: format, BoundTokens: true, Created: time.Now().Add(2 * time.Second)}
+			as.Register(t, again)
+			wantInactive(t, ask(t, token))
 		})
 	}
 	proves(t, "N-2.2-3 N-4-1", "no token of ours", func(t *testing.T) {
