@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/certbound/certbound v0.0.0
 	github.com/go-jose/go-jose/v4 v4.1.8
+	golang.org/x/oauth2 v0.37.0
 	google.golang.org/grpc v1.85.0
 )
 
