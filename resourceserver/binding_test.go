@@ -336,6 +336,7 @@ func TestConfirmation(t *testing.T) {
 		{"null inside", `{"x5t#S256":null}`, decision.BindingMalformed, "M-3.1-9"},
 		{"a further unknown member", `{"x5t#S256":"` + right + `","foo":1}`, "", "K-3.1-3"},
 		{"only an unknown member", `{"foo":1}`, decision.BindingUncheckable, "K-3.1-3"},
+		{"Token Binding", `{"tbh":"` + right + `"}`, decision.BindingUncheckable, "M-B-1"},
 		{"another hash", `{"x5t#S384":"` + right + `"}`, decision.BindingUncheckable, "M-7.2-1"},
 		{"jkt only", `{"jkt":"` + right + `"}`, decision.BindingUncheckable, "DP-5 DP-6"},
 		{"jkt beside it", `{"x5t#S256":"` + right + `","jkt":"Fvi_j8Immo6AlgIwpZKqaXnNP_9b09pLKkQHObRebQY"}`, decision.BindingUncheckable, "DP-7"},

@@ -23,7 +23,7 @@ func FuzzAttackTextInConfig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if !utf8.ValidString(s) {
-			return // YAML is text; Load refuses such a file
+			return // YAML is UTF-8
 		}
 		quoted := quoteIfNeeded(s)
 		var doc struct {
