@@ -38,6 +38,9 @@ func (f *File) Check(now time.Time) (warnings []Fault, err error) {
 			}
 		}
 	}
+	for i, s := range f.Trust.Sets {
+		c.certificates(fmt.Sprintf("trust.sets[%d].revocation.root_cas", i), s.Revocation.RootCAs)
+	}
 	c.certificates("jwks_uri.root_cas", f.JWKSURI.RootCAs)
 	c.certificates("self_probe.root_cas", f.SelfProbe.RootCAs)
 	if len(c.faults) > 0 {

@@ -65,7 +65,11 @@ type Listen struct {
 	// Health, readiness and metrics, over plain HTTP. Strangers must not reach it.
 	Admin AdminListener `yaml:"admin"`
 
-	// How long requests may take to finish when the server is told to stop.
+	// How long the server goes on as before when it is told to stop, while /readyz says
+	// no already: as long as load balancers take to notice.
+	DrainFor Duration `yaml:"drain_for" default:"0s"`
+
+	// How long requests may take to finish after that.
 	ShutdownGrace Duration `yaml:"shutdown_grace" default:"10s"`
 }
 
@@ -224,6 +228,10 @@ type Trust struct {
 
 	// How often the files are looked at for changes.
 	PollInterval Duration `yaml:"poll_interval" default:"2s"`
+
+	// The folder that keeps fetched CRLs over a restart. It is made when a set fetches
+	// any.
+	RevocationFolder Path `yaml:"revocation_folder" default:"revocation"`
 }
 
 // AnchorSet is a named list of CAs.
@@ -292,6 +300,74 @@ type AnchorSet struct {
 	// Accept a client certificate that is a CA certificate itself. Only with the profile
 	// default.
 	AllowCALeaf bool `yaml:"allow_ca_leaf" default:"false"`
+
+	// How the server learns that a certificate was revoked.
+	Revocation Revocation `yaml:"revocation"`
+}
+
+// Revocation is the section of CRLs and OCSP for the certificates of a set. Only
+// certificates with a valid path are looked up. What is known to be revoked is always
+// refused; the keys on_… say what happens where nothing could be found out.
+type Revocation struct {
+	// Where answers come from: off, crl, ocsp, or ocsp_then_crl, which looks into CRLs
+	// where OCSP has no answer.
+	Mode string `yaml:"mode" default:"off" enum:"off,crl,ocsp,ocsp_then_crl"`
+
+	// CRLs, in DER or PEM: files, folders of them, and http or https URLs. Delta CRLs
+	// stand beside their base.
+	CRL []string `yaml:"crl"`
+
+	// Also take the distribution points that a certificate names.
+	CRLFromCertificates bool `yaml:"crl_from_certificates" default:"false"`
+
+	// URLs of OCSP responders, asked in turn.
+	OCSP []string `yaml:"ocsp"`
+
+	// Ask the responders that a certificate names, if ocsp has none.
+	OCSPFromCertificates bool `yaml:"ocsp_from_certificates" default:"false"`
+
+	// Nonces in OCSP requests: off; send, which refuses an answer with another one; or
+	// require, which also refuses an answer without one.
+	OCSPNonce string `yaml:"ocsp_nonce" default:"off" enum:"off,send,require"`
+
+	// Ask by GET, which caches can answer.
+	OCSPGet bool `yaml:"ocsp_get" default:"false"`
+
+	// The longest time that an OCSP answer is used.
+	OCSPMaxAge Duration `yaml:"ocsp_max_age" default:"1h"`
+
+	// What happens to a certificate for which no source speaks: refuse or accept.
+	OnUnknown string `yaml:"on_unknown" default:"refuse" enum:"refuse,accept"`
+
+	// What happens if the list or answer has ended.
+	OnStale string `yaml:"on_stale" default:"refuse" enum:"refuse,accept"`
+
+	// How long after its end on_stale: accept still holds. 0s: without end.
+	MaxStale Duration `yaml:"max_stale" default:"0s"`
+
+	// What happens if a source is down, too slow, or has no answer that can be used.
+	OnUnreachable string `yaml:"on_unreachable" default:"refuse" enum:"refuse,accept"`
+
+	// Check the client's certificate only, and not the CAs above it.
+	InsecureLeafOnly bool `yaml:"insecure_leaf_only" default:"false"`
+
+	// How long a request waits for a source that is needed for the first time.
+	Wait Duration `yaml:"wait" default:"5s"`
+
+	// How often CRLs are fetched. One that ends before is fetched before.
+	Refresh Duration `yaml:"refresh" default:"1h"`
+
+	// The least time between a fetch that failed and the next.
+	Retry Duration `yaml:"retry" default:"30s"`
+
+	// The largest CRL, in octets of DER.
+	MaxBytes int `yaml:"max_bytes" default:"67108864"`
+
+	// Hosts that certificates may name though their addresses are not public.
+	AllowHosts []string `yaml:"allow_hosts"`
+
+	// PEM files with the CAs of https sources. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
 }
 
 // Permitted is the section of limits on names. If a list is there, every name of its kind

@@ -129,6 +129,7 @@ func (c *checker) trust() {
 		}
 		names[s.Name] = true
 	}
+	c.revocationRules()
 	var forClients []string
 	for _, s := range t.Sets {
 		if s.Name != c.file.Listen.MTLS.Proxy.AnchorSet {
@@ -290,7 +291,7 @@ func unjoin(err error) []error {
 // bare returns the text of an error without the name of the package in front.
 func bare(err error) string {
 	text := err.Error()
-	for _, p := range []string{"authserver: ", "certsource: ", "jwks: ", "pki: ", "config: "} {
+	for _, p := range []string{"authserver: ", "certsource: ", "jwks: ", "pki: ", "config: ", "gateway: ", "resourceserver: "} {
 		text = strings.TrimPrefix(text, p)
 	}
 	return text

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/certbound/certbound/pki/revocation"
+)
+
+// revocation returns the settings of the checker of a set.
+func (f *File) revocation(s AnchorSet) revocation.Config {
+	r := s.Revocation
+	failure := map[string]revocation.Failure{"accept": revocation.FailOpen}
+	cfg := revocation.Config{
+		Set: s.Name, Mode: revocation.Mode(r.Mode),
+		ListsFromCertificates: r.CRLFromCertificates,
+		Responders:            r.OCSP, RespondersFromCertificates: r.OCSPFromCertificates,
+		Nonce: revocation.Nonce(r.OCSPNonce), UseGET: r.OCSPGet, MaxAge: time.Duration(r.OCSPMaxAge),
+		OnUnknown: failure[r.OnUnknown], OnStale: failure[r.OnStale], OnUnreachable: failure[r.OnUnreachable],
+		MaxStale: time.Duration(r.MaxStale), InsecureLeafOnly: r.InsecureLeafOnly,
+		MaxBytes: int64(r.MaxBytes), Wait: time.Duration(r.Wait), Refresh: time.Duration(r.Refresh), Retry: time.Duration(r.Retry),
+		AllowHosts: r.AllowHosts,
+	}
+	fetched := r.CRLFromCertificates
+	for _, name := range r.CRL {
+		if strings.Contains(name, "://") {
+			fetched = true
+		} else if name != "" {
+			name = f.Path(Path(name))
+		}
+		cfg.Lists = append(cfg.Lists, name)
+	}
+	if fetched {
+		cfg.Folder = f.Path(f.Trust.RevocationFolder)
+	}
+	return cfg
+}
+
+// Checkers returns the revocation checkers by the name of their anchor set. A set with
+// mode off has none. It reads lists; fetching is for their Run.
+func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, error) {
+	out := make(map[string]*revocation.Checker)
+	for i, s := range f.Trust.Sets {
+		if s.Revocation.Mode == string(revocation.Off) {
+			continue
+		}
+		key := fmt.Sprintf("trust.sets[%d].revocation", i)
+		cfg := f.revocation(s)
+		roots, err := f.pool(key+".root_cas", s.Revocation.RootCAs)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootCAs, cfg.Logger = roots, logger
+		files := f.fileSet(s)
+		cfg.Issuers = func() []*x509.Certificate {
+			set, err := files.Load(time.Now())
+			if err != nil {
+				return nil // pki says so; the lists in use are verified already
+			}
+			return append(set.Anchors, set.Helpers...)
+		}
+		if out[s.Name], err = revocation.New(cfg); err != nil {
+			return nil, fmt.Errorf("config: %s: %w", key, err)
+		}
+	}
+	return out, nil
+}
+
+// revocationRules asks the room itself what is wrong.
+func (c *checker) revocationRules() {
+	keys := map[string]string{"Mode": "mode", "Lists": "crl", "Responders": "ocsp", "Nonce": "ocsp_nonce", "MaxBytes and MaxSources": "max_bytes"}
+	for i, s := range c.file.Trust.Sets {
+		for _, err := range unjoin(c.file.revocation(s).Validate()) {
+			e, ok := errors.AsType[*revocation.SettingError](err)
+			if !ok {
+				continue
+			}
+			key := fmt.Sprintf("trust.sets[%d].revocation", i)
+			if name := keys[e.Setting]; name != "" {
+				key += "." + name
+			}
+			expected := strings.NewReplacer("ListsFromCertificates", "crl_from_certificates",
+				"RespondersFromCertificates", "ocsp_from_certificates").Replace(e.Expected)
+			c.fault(key, "", "expected %s, found %s", expected, e.Found)
+		}
+	}
+}
