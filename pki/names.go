@@ -171,6 +171,39 @@ func (p *permitted) check(leaf *x509.Certificate) *Error {
 	return nil
 }
 
+// hostConstraints looks again at the mailboxes and URIs that a CA permits below it. A host
+// stands there for this very host, and only with a dot in front for what is below (RFC
+// 5280, Section 4.2.1.10); crypto/x509 takes it for both, as is right for DNS names.
+func hostConstraints(ca *x509.Certificate, below []*x509.Certificate) *Error {
+	if len(ca.PermittedEmailAddresses)+len(ca.PermittedURIDomains) == 0 {
+		return nil
+	}
+	p := &permitted{uri: lower(ca.PermittedURIDomains)}
+	for _, limit := range ca.PermittedEmailAddresses {
+		if local, host, mailbox := cutLast(limit, "@"); mailbox {
+			limit = local + "@" + strings.ToLower(host)
+		} else {
+			limit = strings.ToLower(limit)
+		}
+		p.email = append(p.email, limit)
+	}
+	for _, cert := range below {
+		if e := p.check(cert); e != nil {
+			e.Expected = strings.TrimSuffix(e.Expected, " (limits of the anchor set)") + " (name constraints of " + nameOf(ca) + ")"
+			return e
+		}
+	}
+	return nil
+}
+
+func lower(list []string) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = strings.ToLower(s)
+	}
+	return out
+}
+
 func dnsWithin(name, limit string) bool {
 	return hostWithin(name, limit) || !strings.HasPrefix(limit, ".") && hostWithin(name, "."+limit)
 }

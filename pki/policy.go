@@ -271,6 +271,9 @@ func (r rules) path(path []*x509.Certificate) *Error {
 				Expected: "name constraints on DNS names, addresses, mailboxes or URIs",
 				Found:    "name constraints of another kind, which cannot be checked and are not marked critical"}
 		}
+		if e := hostConstraints(cert, path[:i]); e != nil {
+			return e
+		}
 	}
 	// What is wrong with this path as a whole may be right with another.
 	top := path[len(path)-1]

@@ -330,3 +330,44 @@ func TestGenerationGrows(t *testing.T) {
 		t.Errorf("a set that was refused: %v, generation %d after %d", err, v.Generation(), last)
 	}
 }
+
+// A CA that permits the mailboxes of a host, or the URIs of a host, does not permit those
+// of the hosts below it (RFC 5280, Section 4.2.1.10); crypto/x509 alone would let a leaf
+// pass with ops@evil.corp.example, whoever runs evil.corp.example.
+func TestAttackNameBelowThePermittedHost(t *testing.T) {
+	t.Attr("requirement", "C-4.2.1.10-1")
+	issuer := ca1.MustIntermediate(pkitest.CAOptions{Subject: "CN=limited", Template: func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical = true
+		c.PermittedEmailAddresses = []string{"Corp.example", "ops@Other.example", ".domain.example"}
+		c.PermittedURIDomains = []string{"corp.example", ".domain.example"}
+	}})
+	v := one(t, pki.Set{Anchors: anchors(ca1)})
+	const no = decision.NameConstraint
+	for _, row := range []struct {
+		name string
+		leaf pkitest.LeafOptions
+		want decision.Reason
+	}{
+		{"mailbox of the host", pkitest.LeafOptions{Email: []string{"a@corp.example"}}, ""},
+		{"mailbox below the host", pkitest.LeafOptions{Email: []string{"a@evil.corp.example"}}, no},
+		{"the mailbox", pkitest.LeafOptions{Email: []string{"ops@other.example"}}, ""},
+		{"another mailbox", pkitest.LeafOptions{Email: []string{"dev@other.example"}}, no},
+		{"mailbox below the domain", pkitest.LeafOptions{Email: []string{"a@b.domain.example"}}, ""},
+		{"mailbox of the domain", pkitest.LeafOptions{Email: []string{"a@domain.example"}}, no},
+		{"URI of the host", pkitest.LeafOptions{URI: []string{"https://corp.example/a"}}, ""},
+		{"URI below the host", pkitest.LeafOptions{URI: []string{"https://evil.corp.example/a"}}, no},
+		{"URI below the domain", pkitest.LeafOptions{URI: []string{"https://b.domain.example/a"}}, ""},
+		{"neither", pkitest.LeafOptions{DNS: []string{"evil.corp.example"}}, ""},
+	} {
+		if got := verify(t, v, "main", present(issuer.MustLeaf(row.leaf))); got != row.want {
+			t.Errorf("%s: reason %q, want %q", row.name, got, row.want)
+		}
+	}
+	// The names of an intermediate count as well.
+	below := issuer.MustIntermediate(pkitest.CAOptions{Subject: "CN=below", Template: func(c *x509.Certificate) {
+		c.EmailAddresses = []string{"ca@evil.corp.example"}
+	}})
+	if got := verify(t, v, "main", present(below.MustLeaf(pkitest.LeafOptions{}))); got != no {
+		t.Errorf("an intermediate with a name that is not permitted: %q", got)
+	}
+}
