@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,18 +23,33 @@ func (a *app) configCommand() *cobra.Command {
 	return cmd
 }
 
+// gatewayFlag chooses the file of the gateway instead of the server's.
+func gatewayFlag(cmd *cobra.Command, v *bool) {
+	cmd.Flags().BoolVar(v, "gateway", false, "the file of 'certbound gateway'")
+}
+
 func (a *app) configExampleCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "example",
-		Short:   "Print a commented configuration file to start from",
-		Example: "  certbound config example > certbound.yaml",
-		Args:    exactArgs(),
-		RunE:    func(*cobra.Command, []string) error { return config.WriteExample(a.stdout) },
+	var gateway bool
+	cmd := &cobra.Command{
+		Use:   "example",
+		Short: "Print a commented configuration file to start from",
+		Example: `  certbound config example > certbound.yaml
+  certbound config example --gateway > gateway.yaml`,
+		Args: exactArgs(),
+		RunE: func(*cobra.Command, []string) error {
+			if gateway {
+				return config.WriteGatewayExample(a.stdout)
+			}
+			return config.WriteExample(a.stdout)
+		},
 	}
+	gatewayFlag(cmd, &gateway)
+	return cmd
 }
 
 func (a *app) configSchemaCommand() *cobra.Command {
-	return &cobra.Command{
+	var gateway bool
+	cmd := &cobra.Command{
 		Use:   "schema",
 		Short: "Print a JSON Schema of the configuration file, for editors",
 		Long: `Print a JSON Schema (draft 2020-12) of the configuration file. Editors complete
@@ -41,12 +58,19 @@ and check with it, if the file names it in a comment:
   # yaml-language-server: $schema=certbound.schema.json`,
 		Example: "  certbound config schema > certbound.schema.json",
 		Args:    exactArgs(),
-		RunE:    func(*cobra.Command, []string) error { return config.WriteSchema(a.stdout) },
+		RunE: func(*cobra.Command, []string) error {
+			if gateway {
+				return config.WriteGatewaySchema(a.stdout)
+			}
+			return config.WriteSchema(a.stdout)
+		},
 	}
+	gatewayFlag(cmd, &gateway)
+	return cmd
 }
 
 func (a *app) configCheckCommand() *cobra.Command {
-	var asJSON, quiet bool
+	var asJSON, quiet, gateway bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Look for every fault in a configuration file and print what is in force",
@@ -57,7 +81,7 @@ environment and from files in place, secrets left out. Nothing is started.`,
   certbound config check --quiet certbound.yaml && systemctl reload certbound`,
 		Args: exactArgs("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			file, err := config.Load(args[0])
+			file, err := loadChecked(args[0], gateway)
 			var warnings []config.Fault
 			if err == nil {
 				warnings, err = file.Check(a.now())
@@ -86,6 +110,21 @@ environment and from files in place, secrets left out. Nothing is started.`,
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	gatewayFlag(cmd, &gateway)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print faults only")
 	return cmd
+}
+
+// A checkedFile is a configuration file of either kind.
+type checkedFile interface {
+	Check(now time.Time) ([]config.Fault, error)
+	Resolved() any
+	WriteResolved(w io.Writer) error
+}
+
+func loadChecked(name string, gateway bool) (checkedFile, error) {
+	if gateway {
+		return config.LoadGateway(name)
+	}
+	return config.Load(name)
 }

@@ -41,7 +41,7 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 			root.AddCommand(c)
 		}
 	}
-	add("run", a.devCommand(), a.serveCommand())
+	add("run", a.devCommand(), a.serveCommand(), a.gatewayCommand())
 	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand(), a.probeCommand())
 	add("look", a.inspectCommand(), a.explainCommand(), a.doctorCommand(), a.tokenCommand())
 	root.AddCommand(a.versionCommand())

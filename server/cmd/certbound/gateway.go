@@ -1,0 +1,358 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/server/admin"
+	"github.com/certbound/certbound/server/config"
+	"github.com/certbound/certbound/server/gateway"
+	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/telemetry"
+)
+
+func (a *app) gatewayCommand() *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Put the check of certificate-bound tokens before an API",
+		Long: `Run a reverse proxy that ends TLS, asks for the client's certificate, and forwards a
+request if its token is good and bound to that certificate. The API behind it needs no
+change (see 'certbound config example --gateway' and docs/gateway.md).
+
+Changed settings, certificates and trust anchors are picked up by themselves, and at
+once on SIGHUP, without a dropped connection; what is broken keeps what was there,
+loudly. The addresses, limits and sets of trust anchors need a restart. On SIGTERM and
+^C requests that are under way may finish.
+
+Health (/livez), readiness (/readyz) and metrics (/metrics) are on the listener
+listen.admin. The log goes to stderr.`,
+		Example: `  certbound gateway --config gateway.yaml
+  certbound config check --gateway gateway.yaml && certbound gateway --config gateway.yaml`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if name == "" {
+				return usagef(cmd, "--config FILE is missing; 'certbound config example --gateway' prints one to start from")
+			}
+			return a.gateway(cmd.Context(), name)
+		},
+	}
+	cmd.Flags().StringVar(&name, "config", "", "configuration `FILE`")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
+	return cmd
+}
+
+func (a *app) gateway(ctx context.Context, name string) error {
+	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer restore()
+	context.AfterFunc(ctx, restore) // the second ^C ends the process at once
+
+	file, err := config.LoadGateway(name)
+	if err != nil {
+		return err
+	}
+	warnings, err := file.Check(a.now())
+	if err != nil {
+		return err
+	}
+	logger, err := telemetry.NewLogger(a.stderr, file.Log.Format, file.Log.Level)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		logger.Warn("configuration", slog.String("warning", w.Error()))
+	}
+	in, err := newGateway(file, logger)
+	if err != nil {
+		return err
+	}
+	main, err := listen.Open(file.Listen.Address, "listen.address")
+	if err != nil {
+		return err
+	}
+	defer main.Close()
+	attrs := []any{slog.String("gateway", main.Addr().String()), slog.String("version", readVersion().Version)}
+	var operator net.Listener
+	if address := file.Listen.Admin.Address; address != "" {
+		if operator, err = listen.Open(address, "listen.admin.address"); err != nil {
+			return err
+		}
+		defer operator.Close()
+		attrs = append(attrs, slog.String("admin", operator.Addr().String()))
+	}
+	if err := in.serve(main, operator); err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	logger.Info("serving", attrs...)
+	if err = in.run(ctx, hup); err == nil {
+		logger.Info("stopped")
+	}
+	return err
+}
+
+// A gatewayInstance is a gateway with everything around it.
+type gatewayInstance struct {
+	logger  *slog.Logger
+	metrics *telemetry.Metrics
+	paths   *pki.Validator
+	watcher *pki.FileWatcher // nil if no set is configured
+	admin   *admin.Handler
+	group   *listen.Group
+	pair    *listen.Pair // of the server; nil for plain HTTP
+	proxy   *gateway.Proxy
+
+	mu      sync.Mutex
+	file    *config.GatewayFile
+	built   *config.BuiltGateway
+	broken  error
+	working context.Context
+	running map[*listen.Pair]context.CancelFunc
+	tasks   sync.WaitGroup
+}
+
+// newGateway loads everything that a start needs. Nothing listens yet.
+func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance, error) {
+	in := &gatewayInstance{
+		file: file, logger: logger, metrics: telemetry.New(readVersion().Version), running: map[*listen.Pair]context.CancelFunc{},
+	}
+	var err error
+	if in.paths, err = pki.NewValidator(pki.Config{Logger: logger}); err != nil {
+		return nil, err
+	}
+	if sets := file.FileSets(); len(sets) > 0 {
+		in.watcher, err = pki.NewFileWatcher(in.paths, pki.WatchConfig{
+			Sets: sets, Interval: time.Duration(file.Trust.PollInterval), Logger: logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		in.metrics.Reloads("trust", func() telemetry.Reload { return telemetry.Reload{Broken: in.watcher.Err() != nil} })
+	}
+	if !file.Listen.InsecurePlainHTTP {
+		if in.pair, err = listen.LoadPair(file.Path(file.Listen.Certificate), file.Path(file.Listen.Key), logger); err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		in.metrics.Certificate("listen", in.pair.NotAfter)
+		in.metrics.Reloads("listen", func() telemetry.Reload { return telemetry.Reload{Broken: in.pair.Err() != nil} })
+	}
+	if in.built, err = in.build(file, nil); err != nil {
+		return nil, err
+	}
+	in.proxy, err = gateway.NewProxy(in.built.Proxy, gateway.ProxyOptions{
+		Logger: logger, AccessLog: file.Log.Access, Metrics: gateway.NewMetrics(in.metrics.Registry()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	in.metrics.Reloads("configuration", func() telemetry.Reload {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		return telemetry.Reload{Broken: in.broken != nil}
+	})
+	in.admin = admin.New(admin.Config{
+		Checks:  []admin.Check{{Name: "issuer", Run: in.warm}},
+		Metrics: in.metrics.Handler(), Logger: logger,
+	})
+	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
+	return in, nil
+}
+
+func (in *gatewayInstance) build(file *config.GatewayFile, before *config.BuiltGateway) (*config.BuiltGateway, error) {
+	return file.Build(config.GatewayParts{
+		Paths: in.paths, Observer: in.metrics.ObserverAt(telemetry.EndpointAPI), Logger: in.logger, Before: before,
+	})
+}
+
+// warm says whether tokens can be judged.
+func (in *gatewayInstance) warm(ctx context.Context) error {
+	in.mu.Lock()
+	verifiers := in.built.Verifiers
+	in.mu.Unlock()
+	var errs []error
+	for _, v := range verifiers {
+		errs = append(errs, v.Warm(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// serve adds the listeners, which are open already.
+func (in *gatewayInstance) serve(main, operator net.Listener) error {
+	s, err := listen.New(listen.Config{
+		Name: "gateway", Handler: in.proxy, Pair: in.pair, AskForCertificate: in.pair != nil,
+		MaxConnections: in.file.Limits.Connections, MaxHeaderBytes: in.file.Limits.HeaderBytes,
+		ProxyProtocol: in.file.ProxyProtocol(), Logger: in.logger,
+	})
+	if err != nil {
+		return err
+	}
+	in.metrics.Connections("gateway", s.Stats)
+	in.group.Add(s, main)
+	if operator == nil {
+		return nil
+	}
+	s, err = listen.New(listen.Config{Name: "admin", Handler: in.operator(), MaxConnections: in.file.Limits.Connections, Logger: in.logger})
+	if err != nil {
+		return err
+	}
+	in.group.Add(s, operator)
+	return nil
+}
+
+// operator serves what the operator and the upstreams ask for.
+func (in *gatewayInstance) operator() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", in.admin)
+	mux.HandleFunc("GET /assertion-keys", func(w http.ResponseWriter, r *http.Request) {
+		in.mu.Lock()
+		keys := in.built.AssertionKeys
+		in.mu.Unlock()
+		if keys == nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/jwk-set+json")
+		w.Header().Set("Cache-Control", "max-age=300")
+		w.Write(keys)
+	})
+	return mux
+}
+
+// pollConfig is how often the configuration file is read.
+const pollConfig = 2 * time.Second
+
+// run serves until ctx ends or something fails.
+func (in *gatewayInstance) run(ctx context.Context, hup <-chan os.Signal) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	in.working = working
+	if in.watcher != nil {
+		in.tasks.Go(func() { _ = in.watcher.Run(working) })
+	}
+	if in.pair != nil {
+		in.tasks.Go(func() { in.pair.Run(working) })
+	}
+	in.mu.Lock()
+	in.follow()
+	in.mu.Unlock()
+	in.tasks.Go(func() {
+		tick := time.NewTicker(pollConfig)
+		defer tick.Stop()
+		last := digestOf(in.file.Name)
+		for {
+			select {
+			case <-working.Done():
+				return
+			case <-hup:
+				last = digestOf(in.file.Name)
+				in.reload(true)
+			case <-tick.C:
+				if now := digestOf(in.file.Name); now != last {
+					last = now
+					in.reload(false)
+				}
+			}
+		}
+	})
+	err := in.group.Run(ctx)
+	stop()
+	in.tasks.Wait()
+	return err
+}
+
+func digestOf(name string) [sha256.Size]byte {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		text = []byte(err.Error())
+	}
+	return sha256.Sum256(text)
+}
+
+// follow starts and ends the following of certificates' files. The caller holds mu.
+func (in *gatewayInstance) follow() {
+	used := map[*listen.Pair]bool{}
+	for _, p := range in.built.Pairs {
+		used[p] = true
+		if in.running[p] == nil {
+			ctx, cancel := context.WithCancel(in.working)
+			in.running[p] = cancel
+			in.tasks.Go(func() { p.Run(ctx) })
+		}
+	}
+	for p, cancel := range in.running {
+		if !used[p] {
+			cancel()
+			delete(in.running, p)
+		}
+	}
+}
+
+// reload takes on the configuration file, and with everything also the files that it
+// names. What is broken stays as it was.
+func (in *gatewayInstance) reload(everything bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var errs []error
+	if everything {
+		if in.watcher != nil {
+			errs = append(errs, in.watcher.Reload())
+		}
+		if in.pair != nil {
+			errs = append(errs, in.pair.Reload())
+		}
+		for _, p := range in.built.Pairs {
+			errs = append(errs, p.Reload())
+		}
+	}
+	in.broken = in.take()
+	if err := errors.Join(append(errs, in.broken)...); err != nil {
+		in.logger.Error("reload: what is broken stays as it was", slog.Any("cause", err))
+		return
+	}
+	in.logger.Info("reload: the configuration is in force", slog.Int("routes", len(in.file.Routes)))
+}
+
+func (in *gatewayInstance) take() error {
+	file, err := config.LoadGateway(in.file.Name)
+	if err != nil {
+		return err
+	}
+	for key, parts := range map[string][2]any{
+		"listen": {in.file.Listen, file.Listen}, "trust": {in.file.Trust, file.Trust},
+		"limits": {in.file.Limits, file.Limits}, "log": {in.file.Log, file.Log},
+	} {
+		if !reflect.DeepEqual(parts[0], parts[1]) {
+			in.logger.Warn("reload: this part needs a restart; it stays as it was", slog.String("setting", key))
+		}
+	}
+	// The source that listens is that of the start.
+	file.Listen, file.Trust, file.Limits, file.Log = in.file.Listen, in.file.Trust, in.file.Limits, in.file.Log
+	built, err := in.build(file, in.built)
+	if err != nil {
+		return err
+	}
+	if err := in.proxy.Reload(built.Proxy); err != nil {
+		return err
+	}
+	before := in.built
+	in.built, in.file = built, file
+	in.follow()
+	before.CloseIdle(built)
+	return nil
+}
+

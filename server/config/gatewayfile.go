@@ -1,0 +1,216 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/server/gateway"
+)
+
+// A GatewayFile is the configuration file of the gateway with the places of its keys.
+type GatewayFile struct {
+	Gateway
+	document
+}
+
+// LoadGateway reads and checks a configuration file of the gateway, as [Load] does.
+func LoadGateway(name string) (*GatewayFile, error) {
+	data, err := readLimited(name, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return ParseGateway(name, data, os.LookupEnv)
+}
+
+// ParseGateway is [LoadGateway] for text that is read already.
+func ParseGateway(name string, data []byte, lookupEnv func(string) (string, bool)) (*GatewayFile, error) {
+	file := &GatewayFile{}
+	if err := file.parse(name, data, gatewayRoot(), &file.Gateway, lookupEnv, file.rules); err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// server returns a file of the server with the same listener and the same trust, whose
+// rules are the same.
+func (f *GatewayFile) server() *File {
+	s := &File{document: f.document}
+	s.Trust = f.Trust
+	s.Listen.MTLS = MTLSListener{
+		Address: f.Listen.Address, Certificate: f.Listen.Certificate, Key: f.Listen.Key,
+		InsecurePlainHTTP: f.Listen.InsecurePlainHTTP,
+		Source:            f.Listen.Source, Proxy: f.Listen.Proxy, ProxyProtocol: f.Listen.ProxyProtocol,
+	}
+	return s
+}
+
+// moved gives faults of a listener of the server the keys of this file.
+func (f *GatewayFile) moved(faults []Fault) []Fault {
+	for i, fault := range faults {
+		key := strings.Replace(fault.Path, "listen.mtls.", "listen.", 1)
+		p := f.place(key)
+		faults[i].Path, faults[i].Line, faults[i].Column = key, p.line, p.column
+	}
+	return faults
+}
+
+func (f *GatewayFile) rules() []Fault {
+	var faults []Fault
+	fault := func(path, fix, format string, args ...any) {
+		faults = append(faults, f.fault(path, fix, format, args...))
+	}
+	c := &checker{file: f.server()}
+	c.trust()
+	c.proxyProtocol()
+	f.Trust = c.file.Trust
+	l := &f.Listen
+	if l.Source != "tls" {
+		c.file.source(nil, c.fault)
+	} else if !l.Proxy.isZero() {
+		fault("listen.proxy", "name the proxy as source, such as nginx, or leave it out", "the source tls reads no header")
+	}
+	faults = append(faults, f.moved(c.faults)...)
+	f.listenRules(fault)
+	f.tokenRules(fault)
+	for i := range f.Routes {
+		f.routeRules(fmt.Sprintf("routes[%d]", i), &f.Routes[i], fault)
+	}
+	return faults
+}
+
+type faultFunc = func(path, fix, format string, args ...any)
+
+func (f *GatewayFile) listenRules(fault faultFunc) {
+	l := &f.Listen
+	for _, a := range []struct{ key, address string }{{"listen.address", l.Address}, {"listen.admin.address", l.Admin.Address}} {
+		if strings.HasPrefix(a.address, "unix:") && a.key == "listen.address" || a.address == "" && a.key != "listen.address" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a.address); err != nil {
+			fault(a.key, "write it as host:port or :port", "%q is not an address to listen on", a.address)
+		}
+	}
+	switch {
+	case l.InsecurePlainHTTP && (l.Certificate != "" || l.Key != ""):
+		fault("listen.insecure_plain_http", "leave out either", "plain HTTP, but a certificate or key is set")
+	case l.InsecurePlainHTTP && l.Source == "tls":
+		fault("listen.insecure_plain_http", "name the proxy as source, such as nginx, or leave it out", "over plain HTTP there is no certificate on the connection")
+	case !l.InsecurePlainHTTP && l.Certificate == "":
+		fault("listen.certificate", "name the PEM file with the server's certificate", "is missing")
+	case !l.InsecurePlainHTTP && l.Key == "":
+		fault("listen.key", "name the PEM file with the private key", "is missing")
+	}
+}
+
+func (f *GatewayFile) tokenRules(fault faultFunc) {
+	in := &f.Tokens.Introspector
+	if f.Tokens.Introspection == "never" {
+		if in.ClientID != "" {
+			fault("tokens.introspector", "set introspection to opaque or always, or leave it out", "is not used")
+		}
+		return
+	}
+	if in.ClientID == "" {
+		fault("tokens.introspector.client_id", "register the gateway at the issuer, as a client that may introspect", "is missing")
+	}
+	pair("tokens.introspector", in.Certificate, in.Key, fault)
+	if (in.Secret == "") == (in.Certificate == "") {
+		fault("tokens.introspector", "", "expected either certificate and key, or client_secret")
+	}
+}
+
+// pair reports one of two files without the other.
+func pair(section string, cert, key Path, fault faultFunc) {
+	if (cert == "") != (key == "") {
+		fault(section, "set both or none", "certificate and key belong together")
+	}
+}
+
+func (f *GatewayFile) routeRules(key string, r *GatewayRoute, fault faultFunc) {
+	if _, err := gateway.NormalPath(r.Path); err != nil {
+		fault(key+".path", "", "%s", bare(err))
+	}
+	switch {
+	case r.Anonymous && (r.Resource != "" || len(r.Audiences)+len(r.Scopes) > 0):
+		fault(key+".anonymous", "leave out resource, audiences and scopes, or anonymous", "no token is looked at")
+	case !r.Anonymous && r.Resource == "":
+		fault(key+".resource", "set the identifier of the API, which tokens have in aud", "is missing")
+	}
+	if r.AnchorSet != "" && !slices.ContainsFunc(f.Trust.Sets, func(s AnchorSet) bool { return s.Name == r.AnchorSet }) {
+		fault(key+".anchor_set", "name one of trust.sets", "there is no set %q", r.AnchorSet)
+	}
+	u := &r.Upstream
+	if _, err := gateway.NewUpstream(gateway.UpstreamConfig{URL: u.URL, Protocol: u.Protocol, ServerName: u.ServerName}); err != nil {
+		fault(key+".upstream.url", "", "%s", strings.TrimPrefix(bare(err), "gateway: upstream: URL: "))
+	}
+	if secure := strings.HasPrefix(u.URL, "https:"); !secure && (len(u.RootCAs) > 0 || u.Certificate != "") {
+		fault(key+".upstream", "write https, or leave out root_cas, certificate and key", "certificates are only used with https")
+	}
+	pair(key+".upstream", u.Certificate, u.Key, fault)
+}
+
+// Check looks at the files that the configuration names, and builds all of it once. It
+// returns an *[Error], and warnings that hinder nothing.
+func (f *GatewayFile) Check(now time.Time) (warnings []Fault, err error) {
+	s := f.server()
+	c, w := &checker{file: s}, &checker{file: s}
+	if f.Listen.Certificate != "" {
+		checkPair(c, w, "listen", f.Path(f.Listen.Certificate), f.Path(f.Listen.Key), now)
+	}
+	for i, set := range f.Trust.Sets {
+		if _, err := s.fileSet(set).Load(now); err != nil {
+			for _, e := range unjoin(err) {
+				c.fault(fmt.Sprintf("trust.sets[%d]", i), "", "%s", bare(e))
+			}
+		}
+	}
+	for _, list := range []struct {
+		key   string
+		files []Path
+	}{{"tokens.root_cas", f.Tokens.RootCAs}} {
+		c.certificates(list.key, list.files)
+	}
+	for i, r := range f.Routes {
+		c.certificates(fmt.Sprintf("routes[%d].upstream.root_cas", i), r.Upstream.RootCAs)
+	}
+	if len(c.faults) == 0 {
+		if _, err := f.Build(GatewayParts{}); err != nil {
+			for _, e := range unjoin(err) {
+				fe, ok := e.(Fault)
+				if !ok {
+					fe = f.fault("", "", "%s", bare(e))
+				}
+				c.faults = append(c.faults, fe)
+			}
+		}
+	}
+	if len(c.faults) > 0 {
+		sortFaults(c.faults)
+		return f.moved(w.faults), &Error{c.faults}
+	}
+	return f.moved(w.faults), nil
+}
+
+// FileSets returns the sets of trust anchors.
+func (f *GatewayFile) FileSets() []pki.FileSet { return f.server().FileSets() }
+
+// Source returns what reads the client's certificate. paths validates the certificate of
+// a proxy that is known by name.
+func (f *GatewayFile) Source(paths *pki.Validator) (certsource.Source, error) {
+	c := &checker{file: f.server()}
+	src := c.file.source(paths, c.fault)
+	if len(c.faults) > 0 {
+		return nil, &Error{f.moved(c.faults)}
+	}
+	return src, nil
+}
+
+// ProxyProtocol returns the load balancers that announce the peer's address.
+func (f *GatewayFile) ProxyProtocol() []netip.Prefix { return f.server().ProxyProtocol() }
