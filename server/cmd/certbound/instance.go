@@ -93,7 +93,7 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 		},
 		Metrics: in.metrics.Handler(), Logger: logger,
 	})
-	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
+	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), DrainFor: time.Duration(file.Listen.DrainFor), Draining: in.admin.Stop, Logger: logger}
 	return in, nil
 }
 

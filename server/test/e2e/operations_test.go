@@ -517,3 +517,28 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 		t.Error("nothing was logged")
 	}
 }
+
+// With drain_for, /readyz says no at once and the listeners stay open for a while, so
+// that load balancers notice before connections are refused.
+func TestDrain(t *testing.T) {
+	w := small(t, func(s *settings) { s.listen = "\n  drain_for: 1500ms" })
+	w.signal(t, syscall.SIGTERM)
+	w.eventually(t, "readiness says no", func() bool {
+		resp, err := http.Get("http://" + w.admin + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && resp.StatusCode == http.StatusServiceUnavailable && bytes.Contains(body, []byte(`"stopping":true`))
+	})
+	issued(t, w.token(t, w.as(t, w.L1), "c-dn"), w.L1) // over a new connection
+	select {
+	case <-w.ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the server has not stopped")
+	}
+	if code := w.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d\n%s", code, tail(w.text()))
+	}
+}

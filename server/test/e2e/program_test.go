@@ -91,6 +91,7 @@ const (
 type settings struct {
 	url     string // of the mutual-TLS listener
 	mtls    string // more keys of listen.mtls
+	listen  string // more keys of listen
 	trust   string // in place of the two sets
 	more    string // whole sections
 	clients string // list items
@@ -129,7 +130,7 @@ func folder(t *testing.T, s settings) string {
 listen:
   public: {address: "127.0.0.1:0", certificate: server.pem, key: server.key}
   mtls: {address: "127.0.0.1:0", url: "` + s.url + `"` + s.mtls + `}
-  admin: {address: "127.0.0.1:0"}
+  admin: {address: "127.0.0.1:0"}` + s.listen + `
 trust: ` + s.trust + `
 authentication:
   methods: [tls_client_auth, self_signed_tls_client_auth, client_secret_basic, private_key_jwt, none]
