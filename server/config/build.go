@@ -11,6 +11,7 @@ import (
 	"github.com/certbound/certbound/clientauth"
 	"github.com/certbound/certbound/jwks"
 	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/pki/revocation"
 )
 
 // AuthServer returns the settings of the authorization server. paths validates the
@@ -61,6 +62,9 @@ func (f *File) fileSet(s AnchorSet) pki.FileSet {
 	fs := pki.FileSet{
 		Name: s.Name, AnchorFiles: f.Paths(s.Anchors), HelperFiles: f.Paths(s.Intermediates),
 		Policy: s.policy(func(string, string, string, ...any) {}), // the rules have told the faults
+	}
+	if s.Revocation.Mode != string(revocation.Off) {
+		fs.Revocation = unchecked{s.Name} // until the caller puts in that of Checkers
 	}
 	if s.PublicWebCA != publicAllowed {
 		fs.RefuseAnchor = refusePublic

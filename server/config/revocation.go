@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/certbound/certbound/decision"
+	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/pki/revocation"
 )
 
@@ -40,8 +43,20 @@ func (f *File) revocation(s AnchorSet) revocation.Config {
 	return cfg
 }
 
+// unchecked stands where a program has forgotten to put a checker in: then nobody passes,
+// rather than everybody.
+type unchecked struct{ set string }
+
+func (u unchecked) CheckRevocation(context.Context, []*x509.Certificate) (time.Time, error) {
+	return time.Time{}, &pki.Error{Reason: decision.RevocationUnknown, Set: u.set,
+		Expected: "the revocation checker of the configuration", Found: "none in this program"}
+}
+
+func (unchecked) Generation() uint64 { return 0 }
+
 // Checkers returns the revocation checkers by the name of their anchor set. A set with
-// mode off has none. It reads lists; fetching is for their Run.
+// mode off has none. Whoever uses [File.FileSets] puts them in; otherwise such a set
+// refuses everybody. It reads lists; fetching is for their Run.
 func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, error) {
 	out := make(map[string]*revocation.Checker)
 	for i, s := range f.Trust.Sets {

@@ -92,6 +92,15 @@ func TestCheckers(t *testing.T) {
 	if checkers, err := load("mode: off").Checkers(quiet); err != nil || len(checkers) != 0 {
 		t.Error(checkers, err)
 	}
+	// A program that forgets to put the checker in refuses.
+	if c := f.FileSets()[0].Revocation; c == nil {
+		t.Error("a set with revocation is not checked")
+	} else if _, err := c.CheckRevocation(t.Context(), nil); err == nil {
+		t.Error("accepted without a checker")
+	}
+	if c := load("mode: off").FileSets()[0].Revocation; c != nil {
+		t.Errorf("a set without revocation has %v", c)
+	}
 	cfg := f.revocation(f.Trust.Sets[0])
 	if cfg.OnUnknown != revocation.FailClosed || cfg.OnStale != revocation.FailClosed || cfg.OnUnreachable != revocation.FailClosed || cfg.Wait != 5*time.Second {
 		t.Errorf("defaults %+v", cfg)

@@ -33,6 +33,7 @@ type instance struct {
 	store   authserver.Store
 	as      *authserver.Server
 	watcher *pki.FileWatcher // nil if no set is configured
+	revoked checkers
 	admin   *admin.Handler
 	group   *listen.Group
 	source  certsource.Source // of the mutual-TLS listener
@@ -50,6 +51,9 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 		return nil, err
 	}
 	if sets := file.FileSets(); len(sets) > 0 {
+		if in.revoked, err = withRevocation(file, sets, logger, in.metrics); err != nil {
+			return nil, err
+		}
 		in.watcher, err = pki.NewFileWatcher(paths, pki.WatchConfig{
 			Sets: sets, Interval: time.Duration(file.Trust.PollInterval), Logger: logger,
 		})
@@ -79,6 +83,9 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
 	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
 	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
+	if len(in.revoked) > 0 {
+		cfg.RevocationList = in.revoked
+	}
 	in.source = cfg.Source
 	if in.as, err = authserver.New(cfg); err != nil {
 		return nil, errors.Join(err, in.store.Close())
@@ -91,7 +98,7 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 			{Name: "store", Run: in.store.Ping},
 			{Name: "signing keys", Run: in.hasKey},
 		},
-		Metrics: in.metrics.Handler(), Logger: logger,
+		Metrics: in.metrics.Handler(), Revocation: in.revoked.status, Logger: logger,
 	})
 	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), DrainFor: time.Duration(file.Listen.DrainFor), Draining: in.admin.Stop, Logger: logger}
 	return in, nil
@@ -221,6 +228,7 @@ func (in *instance) run(ctx context.Context) error {
 	if in.watcher != nil {
 		tasks.Go(func() { _ = in.watcher.Run(working) })
 	}
+	tasks.Go(func() { in.revoked.run(working) })
 	for _, p := range in.uniquePairs() {
 		tasks.Go(func() { p.Run(working) })
 	}

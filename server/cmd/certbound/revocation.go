@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/pki/revocation"
+	"github.com/certbound/certbound/server/telemetry"
+)
+
+// checkers are the revocation checkers by the name of their anchor set. Together they
+// are the [authserver.RevocationList].
+type checkers map[string]*revocation.Checker
+
+// withRevocation gives each set its checker. file is a [config.File] or another kind that
+// has sets.
+func withRevocation(file interface {
+	Checkers(*slog.Logger) (map[string]*revocation.Checker, error)
+}, sets []pki.FileSet, logger *slog.Logger, metrics *telemetry.Metrics) (checkers, error) {
+	all, err := file.Checkers(logger)
+	if err != nil {
+		return nil, err
+	}
+	for i := range sets {
+		if c := all[sets[i].Name]; c != nil {
+			sets[i].Revocation = c
+			metrics.Revocation(sets[i].Name, c.Status)
+		}
+	}
+	return all, nil
+}
+
+// KnownRevoked reports whether a list of any set has the certificate.
+func (all checkers) KnownRevoked(issuerKeyID, serial string) bool {
+	for _, c := range all {
+		if c.KnownRevoked(issuerKeyID, serial) {
+			return true
+		}
+	}
+	return false
+}
+
+// Generation changes when one of the lists has changed: none of the numbers ever falls.
+func (all checkers) Generation() (sum uint64) {
+	for _, c := range all {
+		sum += c.Generation()
+	}
+	return sum
+}
+
+// run keeps the lists fresh until ctx ends.
+func (all checkers) run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	for _, c := range all {
+		tasks.Go(func() { _ = c.Run(ctx) })
+	}
+	tasks.Wait()
+}
+
+// status is the body of /revocation.
+func (all checkers) status() any {
+	rows := []sourceRow{}
+	for _, set := range slices.Sorted(maps.Keys(all)) {
+		rows = append(rows, sourceRows(set, all[set].Status())...)
+	}
+	return rows
+}
