@@ -49,6 +49,7 @@ type Metrics struct {
 	requests  *prometheus.HistogramVec
 	inFlight  *prometheus.GaugeVec
 	store     *prometheus.HistogramVec
+	renewals  prometheus.Counter
 }
 
 // byReason are the counters of one endpoint.
@@ -94,7 +95,10 @@ func New(version string) *Metrics {
 		Name: "certbound_store_duration_seconds", Help: "Time of the store, by operation; an outcome such as 'not found' is no error.",
 		Buckets: latencies,
 	}, []string{"operation", "result"})
-	m.registry.MustRegister(decisions, warnings, m.requests, m.inFlight, m.store)
+	m.renewals = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "certbound_client_renewals_total", Help: "Clients that came with a certificate they were never seen with before.",
+	})
+	m.registry.MustRegister(decisions, warnings, m.requests, m.inFlight, m.store, m.renewals)
 
 	// Every reason begins at zero: the rate of a counter that appears with its first
 	// event misses that event.

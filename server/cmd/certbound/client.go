@@ -31,7 +31,7 @@ listed, but changed there.`,
 	asGroup(cmd)
 	flags.register(cmd)
 	cmd.AddCommand(a.clientAddCommand(flags), a.clientListCommand(flags))
-	for _, known := range []*cobra.Command{a.clientShowCommand(flags), a.clientUpdateCommand(flags), a.clientRemoveCommand(flags)} {
+	for _, known := range []*cobra.Command{a.clientShowCommand(flags), a.clientUpdateCommand(flags), a.clientRotateCommand(flags), a.clientRemoveCommand(flags)} {
 		known.ValidArgsFunction = a.completeClient(flags)
 		cmd.AddCommand(known)
 	}
@@ -154,6 +154,11 @@ type clientRow struct {
 	Source   string    `json:"source"`
 	Disabled bool      `json:"disabled,omitempty"`
 	Created  time.Time `json:"created,omitzero"`
+	// The certificate that it was seen with, or that is registered.
+	Thumbprint string    `json:"certificate_x5t#S256,omitempty"`
+	NotAfter   time.Time `json:"certificate_not_after,omitzero"`
+	// Rotating says that two identities are registered.
+	Rotating bool `json:"rotating,omitempty"`
 }
 
 func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
@@ -161,6 +166,8 @@ func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List registrations",
+		Long: `List registrations. EXPIRES is the end of the certificate that a client was first seen
+with last, when it got a bound token, or else of the one that is registered.`,
 		Example: `  certbound client list
   certbound client list --json`,
 		Args: exactArgs(),
@@ -170,26 +177,23 @@ func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
 				return err
 			}
 			defer store.Close()
-			rows := []clientRow{}
-			if file != nil {
-				for _, c := range file.DeclaredClients() {
-					rows = append(rows, rowOf(c, "config"))
-				}
+			clients, err := allClients(cmd.Context(), store, file)
+			if err != nil {
+				return err
 			}
-			for after := ""; ; {
-				page, err := store.Clients(cmd.Context(), after, 500)
-				if err != nil {
-					return err
+			newest, err := newestCertificates(cmd.Context(), store)
+			if err != nil {
+				return err
+			}
+			rows := []clientRow{}
+			for _, c := range clients {
+				source := "store"
+				if declared(file, c.ID) == c {
+					source = "config"
 				}
-				for _, c := range page {
-					if declared(file, c.ID) == nil { // the declaration wins
-						rows = append(rows, rowOf(c, "store"))
-					}
-				}
-				if len(page) < 500 {
-					break
-				}
-				after = page[len(page)-1].ID
+				row := rowOf(c, source)
+				row.NotAfter, row.Thumbprint = endOf(c, newest)
+				rows = append(rows, row)
 			}
 			slices.SortFunc(rows, func(x, y clientRow) int { return strings.Compare(x.ID, y.ID) })
 			if asJSON {
@@ -199,13 +203,16 @@ func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
 				a.note("no client is registered")
 				return nil
 			}
-			t := table{head: []string{"CLIENT", "METHOD", "IDENTITY", "BOUND", "FROM"}}
+			t := table{head: []string{"CLIENT", "METHOD", "IDENTITY", "BOUND", "FROM", "EXPIRES"}}
 			for _, r := range rows {
 				id := r.ID
 				if r.Disabled {
 					id += " (disabled)"
 				}
-				t.rows = append(t.rows, []string{id, r.Method, r.Identity, yesNo(r.Bound), r.Source})
+				if r.Rotating {
+					id += " (rotating)"
+				}
+				t.rows = append(t.rows, []string{id, r.Method, r.Identity, yesNo(r.Bound), r.Source, endText(a.now(), r.NotAfter)})
 			}
 			t.print(a.stdout, newPainter(a.stdout))
 			return nil
@@ -218,7 +225,7 @@ func (a *app) clientListCommand(flags *storeFlags) *cobra.Command {
 func rowOf(c *authserver.Client, source string) clientRow {
 	return clientRow{
 		ID: c.ID, Name: c.Name, Method: c.Method(), Identity: identityOf(c), Bound: c.BoundTokens,
-		Source: source, Disabled: c.Disabled, Created: c.Created,
+		Source: source, Disabled: c.Disabled, Created: c.Created, Rotating: rotating(c),
 	}
 }
 
@@ -230,7 +237,7 @@ func identityOf(c *authserver.Client) string {
 	if c.JWKSURI != "" {
 		return c.JWKSURI
 	}
-	return strings.Join(thumbprints(c), " ")
+	return strings.Join(thumbprints(c.JWKS), " ")
 }
 
 func (a *app) clientShowCommand(flags *storeFlags) *cobra.Command {
@@ -379,8 +386,9 @@ func clientSheet(c *authserver.Client, file *config.File) *sheet {
 		}
 	}
 	s.add("jwks_uri", c.JWKSURI)
-	s.addList("jwks: x5t#S256", thumbprints(c))
-	if len(c.JWKS) > 0 && len(thumbprints(c)) == 0 {
+	s.addList("jwks: x5t#S256", thumbprints(c.JWKS))
+	rotationRows(s, c)
+	if len(c.JWKS) > 0 && len(thumbprints(c.JWKS)) == 0 {
 		s.add("jwks", "keys without certificates")
 	}
 	if c.SecretHash != "" {
@@ -448,14 +456,14 @@ func (a *app) printOutcome(word string, c *authserver.Client, f *findings, file 
 	return nil
 }
 
-// thumbprints returns the x5t#S256 of the certificates in the client's jwks.
-func thumbprints(c *authserver.Client) []string {
+// thumbprints returns the x5t#S256 of the certificates in a key set.
+func thumbprints(keySet json.RawMessage) []string {
 	var set struct {
 		Keys []struct {
 			X5C []string `json:"x5c"`
 		} `json:"keys"`
 	}
-	if json.Unmarshal(c.JWKS, &set) != nil {
+	if json.Unmarshal(keySet, &set) != nil {
 		return nil
 	}
 	var out []string

@@ -83,6 +83,8 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
 	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
 	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
+	cfg.OnRenewal = func(_, _ authserver.CertificateRecord) { in.metrics.Renewed() }
+	in.metrics.ClientCertificates(func(ctx context.Context) ([]time.Time, error) { return clientEnds(ctx, in.store, file) })
 	if len(in.revoked) > 0 {
 		cfg.RevocationList = in.revoked
 	}

@@ -194,6 +194,7 @@ func (a *app) applyMetadata(cmd *cobra.Command, m *metadataFlags, c *authserver.
 
 // dropForeign takes away what belonged to the method before.
 func dropForeign(c *authserver.Client) {
+	c.CancelRotation()
 	if c.AuthMethod != clientauth.TLSClientAuth {
 		c.SubjectDN, c.SANDNS, c.SANURI, c.SANIP, c.SANEmail = "", "", "", "", ""
 		c.SoleEntry, c.AnchorSet = false, ""
