@@ -92,9 +92,16 @@ func (d *doctor) forgeries(reads *probe.Answer) []forgery {
 			}
 			fields = append(fields, [2]string{name, word})
 		}
-		out = append(out, forgery{p.Name + " as configured", fields, true})
+		if !slices.ContainsFunc(out, func(f forgery) bool { return sameFields(f.fields, fields) && f.all }) {
+			out = append(out, forgery{p.Name + " as configured", fields, true})
+		}
 	}
 	return out
+}
+
+// sameFields compares without regard to the case of names.
+func sameFields(a, b header) bool {
+	return slices.EqualFunc(a, b, func(x, y [2]string) bool { return strings.EqualFold(x[0], y[0]) && x[1] == y[1] })
 }
 
 // sorted returns the fields of a preset, the one with the certificate first.
@@ -109,6 +116,9 @@ func sorted(h http.Header, p certsource.Preset) header {
 	slices.SortStableFunc(out, func(a, b [2]string) int {
 		return order2(a[0] == first, b[0] == first)
 	})
+	if p.Field != "" {
+		out[0][0] = p.Field
+	}
 	return out
 }
 

@@ -250,7 +250,7 @@ func (d *doctor) keys(ctx context.Context) {
 			}
 		}
 	}
-	d.ok(CheckKeys, d.doc.JWKSURI, fmt.Sprintf("%d public keys", len(set.Keys)))
+	d.ok(CheckKeys, d.doc.JWKSURI, fmt.Sprintf("%d in the set, public parts only", len(set.Keys)))
 }
 
 // A clockReading is what the clock of a server said when it was read.
