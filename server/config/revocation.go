@@ -85,6 +85,11 @@ func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, er
 	return out, nil
 }
 
+// Checkers is [File.Checkers] for a gateway.
+func (f *GatewayFile) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, error) {
+	return f.server().Checkers(logger)
+}
+
 // revocationRules asks the room itself what is wrong.
 func (c *checker) revocationRules() {
 	keys := map[string]string{"Mode": "mode", "Lists": "crl", "Responders": "ocsp", "Nonce": "ocsp_nonce", "MaxBytes and MaxSources": "max_bytes"}

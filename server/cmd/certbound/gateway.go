@@ -113,6 +113,7 @@ type gatewayInstance struct {
 	metrics *telemetry.Metrics
 	paths   *pki.Validator
 	watcher *pki.FileWatcher // nil if no set is configured
+	revoked checkers
 	admin   *admin.Handler
 	group   *listen.Group
 	pair    *listen.Pair // of the server; nil for plain HTTP
@@ -137,6 +138,9 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 		return nil, err
 	}
 	if sets := file.FileSets(); len(sets) > 0 {
+		if in.revoked, err = withRevocation(file, sets, logger, in.metrics); err != nil {
+			return nil, err
+		}
 		in.watcher, err = pki.NewFileWatcher(in.paths, pki.WatchConfig{
 			Sets: sets, Interval: time.Duration(file.Trust.PollInterval), Logger: logger,
 		})
@@ -168,7 +172,7 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 	})
 	in.admin = admin.New(admin.Config{
 		Checks:  []admin.Check{{Name: "issuer", Run: in.warm}},
-		Metrics: in.metrics.Handler(), Logger: logger,
+		Metrics: in.metrics.Handler(), Revocation: in.revoked.status, Logger: logger,
 	})
 	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
 	return in, nil
@@ -244,6 +248,7 @@ func (in *gatewayInstance) run(ctx context.Context, hup <-chan os.Signal) error 
 	if in.watcher != nil {
 		in.tasks.Go(func() { _ = in.watcher.Run(working) })
 	}
+	in.tasks.Go(func() { in.revoked.run(working) })
 	if in.pair != nil {
 		in.tasks.Go(func() { in.pair.Run(working) })
 	}
@@ -355,4 +360,3 @@ func (in *gatewayInstance) take() error {
 	before.CloseIdle(built)
 	return nil
 }
-

@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/url"
@@ -56,7 +58,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"ca": makeCA, "leaf": makeLeaf, "freeports": freePorts, "ready": waitReady,
+			"ca": makeCA, "leaf": makeLeaf, "crl": makeCRL, "answers": waitAnswer, "freeports": freePorts, "ready": waitReady,
 			"form": postForm, "mode": checkMode, "secret": readSecret, "attr": setAttr, "copies": makeForms,
 		},
 	})
@@ -111,6 +113,24 @@ func makeLeaf(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+"-key.pem"), leaf.KeyPEM(), 0o600))
 }
 
+// makeCRL makes FILE, of certificates of the CA: crl CA FILE [LEAF…]
+func makeCRL(ts *testscript.TestScript, _ bool, args []string) {
+	pair, err := tls.LoadX509KeyPair(ts.MkAbs(args[0]+".pem"), ts.MkAbs(args[0]+"-key.pem"))
+	ts.Check(err)
+	ca := &pkitest.CA{Cert: pair.Leaf, Key: pair.PrivateKey.(crypto.Signer)}
+	o := pkitest.CRLOptions{Number: big.NewInt(time.Now().UnixNano())} // a later list has a higher one
+	o.ThisUpdate = time.Now()
+	for _, name := range args[2:] {
+		found, err := recognise([]byte(ts.ReadFile(name + ".pem")))
+		ts.Check(err)
+		o.Serials = append(o.Serials, found.certs[0].SerialNumber)
+	}
+	der, err := ca.CRLWith(o)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]+".new"), der, 0o600))
+	ts.Check(os.Rename(ts.MkAbs(args[1]+".new"), ts.MkAbs(args[1])))
+}
+
 // makeForms writes a certificate in the forms of proxies: copies NAME
 func makeForms(ts *testscript.TestScript, _ bool, args []string) {
 	text := ts.ReadFile(args[0] + ".pem")
@@ -163,6 +183,24 @@ func waitReady(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("%s: %v", args[0], last)
+}
+
+// waitAnswer waits until a body has a text: answers URL TEXT
+func waitAnswer(ts *testscript.TestScript, _ bool, args []string) {
+	client := httpClient(nil, nil)
+	defer client.CloseIdleConnections()
+	for range 400 {
+		res, err := client.Get(args[0])
+		ts.Check(err)
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		ts.Check(err)
+		if strings.Contains(string(body), args[1]) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not answer with %q", args[0], args[1])
 }
 
 // postForm posts a form and expects a status: form STATUS URL CA USER:PASSWORD FORM
