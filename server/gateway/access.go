@@ -73,27 +73,9 @@ func (p *Proxy) record(x *exchange, start time.Time) {
 	}
 	attrs = append(attrs, slog.Int("status", x.status), slog.Int64("bytes", x.sent),
 		slog.Float64("ms", float64(p.now().Sub(start).Microseconds())/1000))
-	d := v.Decision
-	if v.Token != nil {
-		add("client_id", clip(v.Token.ClientID))
-		add("sub", clip(v.Token.Subject))
-		add("jti", clip(v.Token.ID))
-	}
-	if f := p.facts.of(v.Presented); f != (facts{}) {
-		add("subject", f.subject)
-		add("serial", f.serial)
-		add("issuer_key_id", f.issuerKey)
-	}
-	if v.Allowed {
-		add("x5t#S256", d.Thumbprint)
-		add("via", d.Via)
-		add("peer", d.Peer)
-		if len(d.Warnings) > 0 {
-			add("warning", string(d.Warnings[0].Reason))
-			add("warning_found", clip(d.Warnings[0].Found))
-		}
-	} else {
-		attrs = append(attrs, slog.Any("decision", d))
+	p.facts.describe(v, add)
+	if !v.Allowed {
+		attrs = append(attrs, slog.Any("decision", v.Decision))
 	}
 	add("ended", string(x.reason()))
 	if failed && !errors.Is(x.fault, context.Canceled) {

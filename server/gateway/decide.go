@@ -208,7 +208,7 @@ func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 	}
 	if route.CheckCertificate != nil && v.Presented != nil && len(r.Authorization) > 0 {
 		if err := route.CheckCertificate(ctx, v.Presented); err != nil {
-			v.Header = http.Header{"Www-Authenticate": {`Bearer error="invalid_token", error_description="certificate-bound token without matching client certificate"`}}
+			v.Header = http.Header{"Www-Authenticate": {refusedCertificate}}
 			return d.refuse(ctx, v, r, http.StatusUnauthorized, certificateCheck(err))
 		}
 	}
@@ -217,8 +217,16 @@ func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 		Presented: r.Presented, SourceError: r.SourceError, Foreign: r.Foreign, Scopes: route.Scopes,
 	})
 	if err == nil {
-		v.Allowed, v.Status = true, http.StatusOK
-		v.Token, v.Decision = access.Token, access.Decision
+		v.Token = access.Token
+		if leaf := v.Presented.Leaf(); v.ended(d.cfg.Now()) {
+			v.Token = nil
+			v.Header = http.Header{"Www-Authenticate": {refusedCertificate}}
+			return d.refuse(ctx, v, r, http.StatusUnauthorized, decision.Check{
+				Name: decision.CheckValidity, Rule: "RFC 5280, Section 4.1.2.5", Reason: decision.Expired,
+				Expected: "a time before notAfter", Found: leaf.NotAfter.UTC().Format(time.RFC3339),
+			})
+		}
+		v.Allowed, v.Status, v.Decision = true, http.StatusOK, access.Decision
 		return v
 	}
 	e, ok := errors.AsType[*resourceserver.Error](err)
@@ -229,6 +237,9 @@ func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 	answer(v, e)
 	return v
 }
+
+// refusedCertificate is what resourceserver says of a certificate that does not fit.
+const refusedCertificate = `Bearer error="invalid_token", error_description="certificate-bound token without matching client certificate"`
 
 // anonymous lets a request pass. The certificate that goes upstream is judged all the same.
 func (d *Decider) anonymous(ctx context.Context, v *Verdict, r Request) *Verdict {
@@ -322,6 +333,13 @@ func (v *Verdict) Until() time.Time {
 		}
 	}
 	return until
+}
+
+// ended reports whether the certificate that the token is bound to has ended. That needs
+// no CA, and TLS does not look.
+func (v *Verdict) ended(now time.Time) bool {
+	leaf := v.Presented.Leaf()
+	return leaf != nil && v.Token.Confirmation.X5TS256 != "" && !now.Before(leaf.NotAfter)
 }
 
 // Metadata returns what serves the metadata of a protected resource (RFC 9728, Section 3)
