@@ -37,6 +37,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"authserver/memstore":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
 	"authserver/storetest": {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver", modules: "github.com/go-jose/go-jose/v4"},
 	"pkitest":              {modules: "golang.org/x/crypto"},
+	"pkitest/negative":     {ours: "pkitest", modules: "golang.org/x/crypto"},
 	"docs":                 {}, // tests only
 	"internal/fixture":     {ours: "*", modules: "github.com/go-jose/go-jose/v4 golang.org/x/oauth2 golang.org/x/crypto"},
 	"internal/conformance": {},
