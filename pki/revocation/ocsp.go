@@ -396,10 +396,17 @@ func (c *Checker) checkOCSP(ctx context.Context, cert, issuer *x509.Certificate)
 		return finding{problem: c.problem(unknown, 0, "no responder for it", nil)}
 	}
 	a, err := c.asked.Do(ctx, key, c.cfg.Timeout, func(ctx context.Context) (*answer, error) {
-		return c.askAll(ctx, urls, cert, issuer)
+		// Another's question may have been answered since the look above.
+		if a := c.answers.get(key); a != nil && a != old {
+			return a, nil
+		}
+		a, err := c.askAll(ctx, urls, cert, issuer)
+		if err == nil {
+			c.answers.put(key, a)
+		}
+		return a, err
 	})
 	if err == nil {
-		c.answers.put(key, a)
 		return c.findingOf(a)
 	}
 	if old != nil && old.status == 1 {

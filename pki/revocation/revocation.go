@@ -470,10 +470,9 @@ func (c *Checker) checkLists(ctx context.Context, cert, issuer *x509.Certificate
 	if f.problem == nil {
 		return f
 	}
-	if c.fetchMissing(ctx, cert, issuer) {
-		c.adopt(issuer)
-		f = c.lookup(cert, issuer)
-	}
+	c.fetchMissing(ctx, cert, issuer)
+	c.adopt(issuer)
+	f = c.lookup(cert, issuer)
 	if f.problem == nil {
 		return f
 	}

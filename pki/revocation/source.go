@@ -152,6 +152,10 @@ func (c *Checker) replace(s *source, l *List, issuer *x509.Certificate) error {
 func (c *Checker) adopt(issuer *x509.Certificate) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.adoptLocked(issuer)
+}
+
+func (c *Checker) adoptLocked(issuer *x509.Certificate) {
 	for _, s := range c.sources {
 		if s.pending == nil || !bytes.Equal(s.pending.issuer, issuer.RawSubject) {
 			continue
@@ -173,30 +177,32 @@ func (c *Checker) adopt(issuer *x509.Certificate) {
 }
 
 // fetchMissing fetches each source that may have a list for cert and has none that is
-// valid, if it did not fail a moment ago, and waits for it. It reports whether there
-// was one.
-func (c *Checker) fetchMissing(ctx context.Context, cert, issuer *x509.Certificate) bool {
+// valid, if it did not fail a moment ago, and waits for it.
+func (c *Checker) fetchMissing(ctx context.Context, cert, issuer *x509.Certificate) {
 	now := c.cfg.Now()
 	c.mu.Lock()
+	c.adoptLocked(issuer) // a fetch may have ended since the last look
 	if c.cfg.ListsFromCertificates {
 		c.addNamed(cert, issuer)
 	}
-	var due []*source
+	due := make(map[*source]uint64)
 	for _, s := range c.sources {
 		missing := s.current == nil && (s.pending == nil || bytes.Equal(s.pending.issuer, issuer.RawSubject)) ||
 			s.current != nil && now.After(s.current.nextUpdate)
 		if missing && s.concerns(cert, issuer) && !now.Before(s.retry) {
-			due = append(due, s)
+			due[s] = s.attempts()
 		}
 	}
 	c.mu.Unlock()
 	var wait sync.WaitGroup
-	for _, s := range due {
-		wait.Go(func() { c.fetches.Do(ctx, s.name, c.cfg.Timeout, c.work(s)) })
+	for s, attempts := range due {
+		wait.Go(func() { c.fetches.Do(ctx, s.name, c.cfg.Timeout, c.work(s, attempts)) })
 	}
 	wait.Wait()
-	return len(due) > 0
 }
+
+// attempts counts the fetches that have ended.
+func (s *source) attempts() uint64 { return s.successes + s.failures }
 
 // addNamed adds the distribution points of a certificate with a valid path. The caller
 // holds the lock.
@@ -217,13 +223,20 @@ func (c *Checker) addNamed(cert, issuer *x509.Certificate) {
 	}
 }
 
-func (c *Checker) work(s *source) func(context.Context) (struct{}, error) {
+// work returns what reads a source, unless somebody has since the attempts were counted.
+func (c *Checker) work(s *source, attempts uint64) func(context.Context) (struct{}, error) {
 	return func(ctx context.Context) (none struct{}, err error) {
 		select {
 		case c.slots <- struct{}{}:
 			defer func() { <-c.slots }()
 		case <-ctx.Done():
 			return none, ctx.Err()
+		}
+		c.mu.Lock()
+		done := s.attempts() != attempts
+		c.mu.Unlock()
+		if done {
+			return none, nil
 		}
 		if !s.url {
 			c.readFile(s, true)
@@ -277,16 +290,16 @@ func (c *Checker) finish(s *source, err error) {
 func (c *Checker) fetchDue(ctx context.Context) {
 	now := c.cfg.Now()
 	c.mu.Lock()
-	var due []*source
+	due := make(map[*source]uint64)
 	for _, s := range c.sources {
 		// A clock that was set back must not stop the fetches.
 		if s.url && (!now.Before(s.next) || s.next.Sub(now) > c.cfg.Refresh+c.cfg.Retry) {
-			due = append(due, s)
+			due[s] = s.attempts()
 		}
 	}
 	c.mu.Unlock()
-	for _, s := range due {
-		c.fetches.Start(ctx, s.name, c.cfg.Timeout, c.work(s))
+	for s, attempts := range due {
+		c.fetches.Start(ctx, s.name, c.cfg.Timeout, c.work(s, attempts))
 	}
 }
 
