@@ -222,7 +222,7 @@ func readFeed(t *testing.T, as *fixture.AS, name string, since int64) *feed.Page
 	if err := json.Unmarshal([]byte(keys.Text), &set); err != nil {
 		t.Fatal(err)
 	}
-	signed, err := jose.ParseSigned(r.Text, []jose.SignatureAlgorithm{jose.ES256})
+	signed, err := jose.ParseSignedCompact(r.Text, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		t.Fatal(err)
 	}
