@@ -3,11 +3,13 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
 
+	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
 )
 
@@ -154,4 +156,22 @@ func (d *Decider) Spells(name string) bool {
 		}
 	}
 	return false
+}
+
+// Source returns where certificates come from.
+func (d *Decider) Source() certsource.Source { return d.cfg.Source }
+
+// CheckAsked returns an error if the source reads the certificate of the connection. Whoever
+// asks about a request of somebody else shows its own there.
+func (d *Decider) CheckAsked() error {
+	src := certsource.Describe(d.cfg.Source)
+	if len(src.Fields) == 0 && src.Most != certsource.KindNone {
+		return fmt.Errorf("gateway: the source %s would take the proxy's certificate for the client's; choose what the proxy forwards it in", d.cfg.Source.Name())
+	}
+	return nil
+}
+
+// Fault records a panic, which is a fault of ours.
+func (f *Front) Fault(ctx context.Context, fault string, stack []byte) {
+	f.log.LogAttrs(ctx, slog.LevelError, "panic", slog.String("cause", clip(fault)), slog.String("stack", string(stack)))
 }

@@ -28,6 +28,9 @@ func TestMatrix(t *testing.T) {
 				}
 				w.last()
 				a, resumed := client()
+				if h2 := a.proto == "HTTP/2.0"; h2 != (proto == "h2") {
+					t.Fatalf("the answer came over %s", a.proto)
+				}
 				if resumed != c.Resumed {
 					t.Fatalf("resumed %v, want %v", resumed, c.Resumed)
 				}

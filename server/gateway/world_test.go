@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,8 +203,11 @@ func (w *world) client(leaf *pkitest.Leaf, change func(*tls.Config)) *http.Clien
 	if change != nil {
 		change(cfg)
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(!slices.Equal(cfg.NextProtos, []string{"http/1.1"}))
 	tr := &http.Transport{
-		TLSClientConfig: cfg, ForceAttemptHTTP2: true, DisableCompression: true,
+		TLSClientConfig: cfg, Protocols: protocols, DisableCompression: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, w.address)
 		},
@@ -216,6 +220,7 @@ type answer struct {
 	status  int
 	header  http.Header
 	trailer http.Header
+	proto   string
 	body    string
 }
 
@@ -240,7 +245,7 @@ func (w *world) do(c *http.Client, method, path, token string, change ...func(*h
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return answer{resp.StatusCode, resp.Header, resp.Trailer, string(body)}
+	return answer{resp.StatusCode, resp.Header, resp.Trailer, resp.Proto, string(body)}
 }
 
 // raw opens a TLS connection for HTTP/1.1 and sends text as it stands.

@@ -74,6 +74,8 @@ func New(cfg Config) (*Handler, error) {
 	var faults []error
 	if cfg.Decider == nil {
 		faults = append(faults, errors.New("forwardauth: Decider: not set"))
+	} else if err := cfg.Decider.CheckAsked(); err != nil {
+		faults = append(faults, fmt.Errorf("forwardauth: Decider: %w", err))
 	}
 	d := cfg.Dialect
 	if set := (d.Method != "") == (d.URI != "") && (d.URI != "") == (d.Host != ""); d.Name == "" || !set {
