@@ -167,6 +167,17 @@ func (h Hop) refuse(r *http.Request) (why string) {
 	return ""
 }
 
+// Prove returns an *[UntrustedPeerError] if the peer of r is not the proxy. It is for
+// those who believe the proxy in more than the certificate, such as in which request it
+// asks about; what names that for the error. The certificate's fields need no call: each
+// source has its Hop.
+func (h Hop) Prove(r *http.Request, what string) error {
+	if why := h.refuse(r); why != "" {
+		return &UntrustedPeerError{Source: "hop", Field: what, Peer: Peer(r.Context()), Why: why}
+	}
+	return nil
+}
+
 // identify says why the certificate of the connection is not the proxy's.
 func (h Hop) identify(r *http.Request) (why string) {
 	p, err := TLS{}.Certificate(r)

@@ -196,3 +196,24 @@ func TestAttackEverySourceRefusesTheStranger(t *testing.T) {
 		}
 	}
 }
+
+// A proxy is believed in more than the certificate, by the same rules.
+func TestHopProve(t *testing.T) {
+	hop := certsource.Hop{Thumbprints: []string{certbound.Thumbprint(edge.Cert)}}
+	for _, tt := range []struct {
+		name string
+		leaf *pkitest.Leaf
+		ok   bool
+	}{{"the proxy", edge, true}, {"somebody else", named, false}, {"nobody", nil, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := over(from(t, stranger, nil), tt.leaf)
+			err := hop.Prove(r, "the question")
+			if e, ok := errors.AsType[*certsource.UntrustedPeerError](err); (err == nil) != tt.ok || !tt.ok && (!ok || e.Field != "the question" || e.Peer == "") {
+				t.Errorf("error %v, want it believed: %v", err, tt.ok)
+			}
+		})
+	}
+	if err := (certsource.Hop{}).Prove(over(from(t, proxy, nil), edge), "the question"); err == nil {
+		t.Error("the zero value believes somebody")
+	}
+}

@@ -28,13 +28,22 @@ type Group struct {
 }
 
 type member struct {
-	server   *Server
+	server   Member
 	listener net.Listener
+}
+
+// A Member is what a [Group] serves: a [Server], or one of another protocol that ends like
+// one.
+type Member interface {
+	Name() string
+	// Serve returns [http.ErrServerClosed] after Shutdown.
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
 }
 
 // Add adds a server with its listener, which is open already: if one of several
 // addresses cannot be opened, none is served.
-func (g *Group) Add(s *Server, l net.Listener) { g.members = append(g.members, member{s, l}) }
+func (g *Group) Add(s Member, l net.Listener) { g.members = append(g.members, member{s, l}) }
 
 // Run serves until ctx ends, or until a listener fails. Then it closes all listeners
 // and returns when the requests are done, or after Grace. It returns nil if ctx was the

@@ -8,6 +8,25 @@ import (
 	"time"
 )
 
+// A Limit bounds the connections of a server that is none of this package.
+type Limit struct {
+	limit int64
+	log   *slog.Logger
+	stats stats
+}
+
+// NewLimit returns a limit of n connections at a time. The logger is told when it is
+// reached.
+func NewLimit(n int, log *slog.Logger) *Limit { return &Limit{limit: int64(n), log: log} }
+
+// Listener returns l with the limit.
+func (l *Limit) Listener(inner net.Listener) net.Listener {
+	return &limited{Listener: inner, limit: l.limit, stats: &l.stats, log: l.log}
+}
+
+// Stats returns how many connections are open, and how many were refused.
+func (l *Limit) Stats() (open, refused int64) { return l.stats.open.Load(), l.stats.refused.Load() }
+
 // A limited listener closes the connections above a number. It does not let them wait:
 // a client that is told so at once can go to another server, and a load balancer sees
 // it.
