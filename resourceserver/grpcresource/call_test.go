@@ -185,6 +185,9 @@ func TestScopes(t *testing.T) {
 	if want := `Bearer error="insufficient_scope", error_description="the access token lacks a scope", scope="read admin"`; r.code != codes.PermissionDenied || challenge(r) != want {
 		t.Errorf("%s, challenge %q; want PermissionDenied, %q", r.code, challenge(r), want)
 	}
+	if len(r.header.Get("www-authenticate")) != 1 || len(r.trailer.Get("www-authenticate")) != 1 {
+		t.Errorf("header %v, trailer %v; want the challenge once in each", r.header, r.trailer)
+	}
 	if r := call(bearer(t.Context(), w.token(with(cnf(p.right), "scope", "admin read"))), conn, emptyCall); r.code != codes.OK {
 		t.Errorf("%s with all scopes", r.code)
 	}
