@@ -10,6 +10,7 @@ SHELL = /bin/bash
 # Run every test with the race detector.
 test: deps
 	go test -race -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
+	cd examples && GOWORK=off go test -race ./...
 
 # The same, and write docs/conformance.md from the outcome.
 conformance: deps
@@ -34,6 +35,7 @@ lint:
 	gofmt -l $$(git ls-files '*.go') | (! grep .)
 	go vet work
 	go run $(STATICCHECK) work
+	cd examples && GOWORK=off go vet ./... && GOWORK=off go run $(STATICCHECK) ./...
 
 build:
 	cd server && go build -o ../bin/certbound ./cmd/certbound
