@@ -568,6 +568,27 @@ type Client struct {
 	// default one.
 	Introspects []string `yaml:"introspects"`
 
+	// While the client changes its subject: the name of the member that is next, such
+	// as tls_client_auth_san_dns. The one above is the current one.
+	NextSubjectKind string `yaml:"next_subject_kind" enum:"tls_client_auth_subject_dn,tls_client_auth_san_dns,tls_client_auth_san_uri,tls_client_auth_san_ip,tls_client_auth_san_email"`
+
+	// The next value of that member.
+	NextSubject string `yaml:"next_subject"`
+
+	// The next set of CAs for it, while it changes its CA.
+	NextAnchorSet string `yaml:"next_anchor_set"`
+
+	// PEM files with the client's next certificates, while it changes them.
+	NextCertificates []Path `yaml:"next_certificates"`
+
+	// When what is next begins to be accepted: a date or a time (RFC 3339). If left
+	// out, at once.
+	NextNotBefore string `yaml:"next_not_before"`
+
+	// When the current one ends to be accepted. Between the two, both are. If left out,
+	// it is accepted until what is next is written in its place.
+	CurrentNotAfter string `yaml:"current_not_after"`
+
 	// Refuse the client for now.
 	Disabled bool `yaml:"disabled" default:"false"`
 }

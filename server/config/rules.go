@@ -178,6 +178,13 @@ var members = map[string]string{
 	"certbound_token_format":   "token_format",
 	"certbound_token_lifetime": "token_lifetime",
 	"certbound_secret_hash":    "client_secret",
+
+	"certbound_next_subject_kind": "next_subject_kind",
+	"certbound_next_subject":      "next_subject",
+	"certbound_next_anchor_set":   "next_anchor_set",
+	"certbound_next_jwks":         "next_certificates",
+	"certbound_next_not_before":   "next_not_before",
+	"certbound_current_not_after": "current_not_after",
 }
 
 func (c *checker) authServer() {
@@ -241,31 +248,32 @@ func (f *File) client(d *Client) (*authserver.Client, []authserver.Fault) {
 		AnchorSet: d.AnchorSet, SoleEntry: d.SoleSAN, Resources: d.Resources,
 		TokenFormat: d.TokenFormat, TokenLifetime: int(time.Duration(d.TokenLifetime) / time.Second),
 		MayIntrospect: d.MayIntrospect, Introspects: d.Introspects, Disabled: d.Disabled,
+		NextSubjectKind: d.NextSubjectKind, NextSubject: d.NextSubject, NextAnchorSet: d.NextAnchorSet,
+	}
+	for _, date := range []struct {
+		member, text string
+		at           *time.Time
+	}{{"next_not_before", d.NextNotBefore, &c.NextNotBefore}, {"current_not_after", d.CurrentNotAfter, &c.CurrentNotAfter}} {
+		if date.text == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, date.text)
+		if err != nil {
+			at, err = time.Parse(time.DateOnly, date.text)
+		}
+		if err != nil {
+			faults = append(faults, authserver.Fault{Member: date.member, Fault: fmt.Sprintf("expected a date such as 2027-01-31, or a time (RFC 3339), found %q", date.text)})
+		}
+		*date.at = at
 	}
 	if len(d.Certificates) > 0 {
 		if len(d.JWKS) > 0 || d.JWKSURI != "" {
 			faults = append(faults, authserver.Fault{Member: "certificates", Fault: "stands beside jwks or jwks_uri; keep one"})
 		}
-		var set jose.JSONWebKeySet
-		for i, p := range d.Certificates {
-			member := fmt.Sprintf("certificates[%d]", i)
-			certs, err := readCertificates(f.Path(p))
-			if err != nil {
-				faults = append(faults, authserver.Fault{Member: member, Fault: err.Error()})
-				continue
-			}
-			key, err := jwks.FromCertificate(certs[0].Raw)
-			if err != nil {
-				faults = append(faults, authserver.Fault{Member: member, Fault: bare(err)})
-				continue
-			}
-			set.Keys = append(set.Keys, key)
-		}
-		data, err := json.Marshal(set)
-		if err != nil {
-			faults = append(faults, authserver.Fault{Member: "certificates", Fault: err.Error()})
-		}
-		c.JWKS = data
+		c.JWKS, faults = f.keySet("certificates", d.Certificates, faults)
+	}
+	if len(d.NextCertificates) > 0 {
+		c.NextJWKS, faults = f.keySet("next_certificates", d.NextCertificates, faults)
 	}
 	if d.Secret != "" {
 		hash, err := authserver.HashSecret(string(d.Secret))
@@ -275,6 +283,30 @@ func (f *File) client(d *Client) (*authserver.Client, []authserver.Fault) {
 		c.SecretHash = hash
 	}
 	return c, faults
+}
+
+// keySet makes a key set of certificates in files.
+func (f *File) keySet(member string, files []Path, faults []authserver.Fault) (json.RawMessage, []authserver.Fault) {
+	var set jose.JSONWebKeySet
+	for i, p := range files {
+		place := fmt.Sprintf("%s[%d]", member, i)
+		certs, err := readCertificates(f.Path(p))
+		if err != nil {
+			faults = append(faults, authserver.Fault{Member: place, Fault: err.Error()})
+			continue
+		}
+		key, err := jwks.FromCertificate(certs[0].Raw)
+		if err != nil {
+			faults = append(faults, authserver.Fault{Member: place, Fault: bare(err)})
+			continue
+		}
+		set.Keys = append(set.Keys, key)
+	}
+	data, err := json.Marshal(set)
+	if err != nil {
+		faults = append(faults, authserver.Fault{Member: member, Fault: err.Error()})
+	}
+	return data, faults
 }
 
 func unjoin(err error) []error {
