@@ -67,7 +67,11 @@ func New(t testing.TB) *World {
 		t.Fatal(err)
 	}
 	w.paths, err = pki.NewValidator(pki.Config{
-		Sets: []pki.Set{{Name: "clients", Anchors: []*x509.Certificate{w.CA1.Cert}, Revocation: revoked{w.Revoked.Cert}}}, Logger: slog.New(slog.DiscardHandler),
+		Sets: []pki.Set{{
+			Name: "clients", Anchors: []*x509.Certificate{w.CA1.Cert}, Revocation: revoked{w.Revoked.Cert},
+			Helpers: []*x509.Certificate{w.CA1i.Cert}, // most proxies forward the leaf alone
+		}},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
