@@ -29,20 +29,20 @@ import (
 // The matrix: what each token does with each certificate, in every kind of call. It is the
 // one of the HTTP middleware, and so are the answers.
 func TestMatrix(t *testing.T) {
+	t.Attr("requirement", "M-1-4 M-3-11 M-3-13 B-3-1")
 	p := certs()
 	connections := []struct {
 		name    string
 		leaf    *pkitest.Leaf
 		resumed bool
 		bound   decision.Reason // what becomes of a token that is bound to p.right
-		ids     string
 	}{
-		{"no certificate", nil, false, decision.NoCertificate, "M-3-11"},
-		{"wrong", p.wrong, false, decision.BindingMismatch, "M-1-4"},
-		{"self-signed with the name", p.self, false, decision.BindingMismatch, ""},
-		{"right", p.right, false, "", ""},
-		{"right, resumed session", p.right, true, "", ""},
-		{"wrong, resumed session", p.wrong, true, decision.BindingMismatch, ""},
+		{"no certificate", nil, false, decision.NoCertificate},
+		{"wrong", p.wrong, false, decision.BindingMismatch},
+		{"self-signed with the name", p.self, false, decision.BindingMismatch},
+		{"right", p.right, false, ""},
+		{"right, resumed session", p.right, true, ""},
+		{"wrong, resumed session", p.wrong, true, decision.BindingMismatch},
 	}
 	tls12 := func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }
 	for _, version := range []struct {
@@ -51,9 +51,6 @@ func TestMatrix(t *testing.T) {
 	}{{"TLS 1.3", func(*tls.Config) {}}, {"TLS 1.2", tls12}} {
 		for _, c := range connections {
 			t.Run(version.name+"/"+c.name, func(t *testing.T) {
-				if c.ids != "" {
-					t.Attr("requirement", c.ids)
-				}
 				w := newWorld(t, nil)
 				change := version.change
 				if c.resumed {
@@ -89,6 +86,7 @@ func TestMatrix(t *testing.T) {
 // round. The certificates are compared anew for each call.
 func TestAttack22_SameTokenThreeCertificatesWarmCache(t *testing.T) {
 	t.Attr("attack", "22")
+	t.Attr("requirement", "M-3-16")
 	p := certs()
 	w := newWorld(t, nil)
 	token := w.token(cnf(p.right))
@@ -333,10 +331,9 @@ func TestBehindProxy(t *testing.T) {
 	})
 }
 
-// The other way to run a gRPC server: as the handler of an http.Server.
-func TestServeHTTP(t *testing.T) {
-	p := certs()
-	w := newWorld(t, nil)
+// serveHTTP runs a world as the handler of an http.Server, which is the other way.
+func (w *world) serveHTTP(t *testing.T) {
+	t.Helper()
 	s := httptest.NewUnstartedServer(certsource.RequireAuthority(w.server))
 	s.EnableHTTP2 = true
 	s.Config.ConnContext = certsource.ConnContext
@@ -347,6 +344,12 @@ func TestServeHTTP(t *testing.T) {
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	w.listen = s.Listener
+}
+
+func TestServeHTTP(t *testing.T) {
+	p := certs()
+	w := newWorld(t, nil)
+	w.serveHTTP(t)
 	token := w.token(cnf(p.right))
 	owner, thief := w.connect(p.right, nil), w.connect(p.wrong, nil)
 	for _, method := range []string{unaryCall, downCall, upCall, bidiCall} {

@@ -303,6 +303,51 @@ func TestUnendingStreams(t *testing.T) {
 	})
 }
 
+// The end of a stream under http.Server, with a handler that sends and one that waits.
+func TestStreamEndsUnderServeHTTP(t *testing.T) {
+	for _, name := range []string{"sends", "waits"} {
+		t.Run(name, func(t *testing.T) {
+			var revoked atomic.Bool
+			result := make(chan error, 1)
+			w := newWorld(t, func(s *settings) {
+				s.grpc.RecheckEvery = time.Millisecond
+				s.verifier.CheckCertificate = func(context.Context, *certsource.Presented) error {
+					if revoked.Load() {
+						return errors.New("revoked")
+					}
+					return nil
+				}
+				s.service.bidi = func(stream grpc_testing.TestService_FullDuplexCallServer) error {
+					err := echo(stream)
+					if name == "sends" {
+						for err = nil; err == nil; {
+							err = stream.Send(new(grpc_testing.StreamingOutputCallResponse))
+						}
+					}
+					result <- err
+					return err
+				}
+			})
+			w.serveHTTP(t)
+			s := w.open(t, certs().right, w.token(cnf(certs().right)))
+			if name == "sends" {
+				s.CloseSend() // ends echo
+			}
+			revoked.Store(true)
+			err := error(nil)
+			for err == nil {
+				err = s.RecvMsg(new(grpc_testing.StreamingOutputCallResponse))
+			}
+			if status.Code(err) != codes.Unauthenticated {
+				t.Errorf("got %v, want Unauthenticated", err)
+			}
+			if got := <-result; status.Code(got) != codes.Unauthenticated {
+				t.Errorf("the handler got %v, want Unauthenticated", got)
+			}
+		})
+	}
+}
+
 // A caller that goes away frees the handler, as without us.
 func TestCallerGoesAway(t *testing.T) {
 	p := certs()
