@@ -248,7 +248,12 @@ func TestFindings(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			tt.broken(w)
-			r := w.examine()
+			r := w.examine(func(c *Config) {
+				// Hundreds of forged requests only where they can find something.
+				if !strings.Contains(tt.expect, CheckProbe) && !strings.Contains(tt.expect, CheckArrives) {
+					c.Credential = ""
+				}
+			})
 			if got := problems(r); got != tt.expect {
 				t.Errorf("found %q, expected %q", got, tt.expect)
 			}
@@ -364,7 +369,7 @@ func TestForgery(t *testing.T) {
 		says   string
 	}{
 		{"a careful proxy", &hop{clean: strip}, "", ""},
-		{"a proxy that removes nothing where there is no certificate", &hop{clean: func(http.Header) {}}, CheckForged + " " + CheckStripped, "X-Ssl-Client-Cert (nginx)"},
+		{"a proxy that removes nothing where there is no certificate", &hop{clean: func(http.Header) {}}, CheckForged + " " + CheckStripped, "X-SSL-Client-Cert (nginx)"},
 		{"a proxy that removes the usual spelling only, before a server that maps underscores", &hop{clean: func(h http.Header) {
 			h.Del("X-SSL-Client-Cert")
 			h.Del("X-SSL-Client-Verify")
@@ -384,7 +389,7 @@ func TestForgery(t *testing.T) {
 			if h.Get("X-SSL-Client-Cert") == "" || len(h["X-Ssl-Client-Cert"]) > 1 {
 				return
 			}
-		}, add: true}, CheckForged + " " + CheckStripped, "X-Ssl-Client-Cert"},
+		}, add: true}, CheckForged + " " + CheckStripped, "X-SSL-Client-Cert"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
