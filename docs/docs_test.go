@@ -67,7 +67,7 @@ func blocks(page, language string) []string {
 // Go code on a page stands line for line in an Example or a test, where the compiler sees it.
 func TestGoCodeIsCompiled(t *testing.T) {
 	var sources []string
-	for _, dir := range []string{".", "authserver", "authserver/memstore", "certsource", "clientauth/httpauth", "oauthclient", "pki", "resourceserver", "resourceserver/grpcresource"} {
+	for _, dir := range []string{".", "authserver", "authserver/memstore", "certsource", "clientauth/httpauth", "oauthclient", "pki", "pkitest/negative", "resourceserver", "resourceserver/grpcresource"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
 		if err != nil {
 			t.Fatal(err)

@@ -249,7 +249,7 @@ type AnchorSet struct {
 
 	// A named policy, which the keys below change: default; fapi2, with what FAPI asks of
 	// keys; or open-banking, for the certificates of open banking directories (see
-	// operations.md).
+	// docs/trust-policy.md).
 	Profile string `yaml:"profile" default:"default" enum:"default,fapi2,open-banking"`
 
 	// Whether anchors may be CAs of the public web, which issue to everybody who has a
