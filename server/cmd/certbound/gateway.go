@@ -147,14 +147,16 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 		if err != nil {
 			return nil, err
 		}
-		in.metrics.Reloads("trust", func() telemetry.Reload { return telemetry.Reload{Broken: in.watcher.Err() != nil} })
+		in.metrics.Reloads("trust", func() telemetry.Reload {
+			return telemetry.Reload{Generation: in.paths.Generation(), Broken: in.watcher.Err() != nil}
+		})
 	}
 	if !file.Listen.InsecurePlainHTTP {
 		if in.pair, err = listen.LoadPair(file.Path(file.Listen.Certificate), file.Path(file.Listen.Key), logger); err != nil {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 		in.metrics.Certificate("listen", in.pair.NotAfter)
-		in.metrics.Reloads("listen", func() telemetry.Reload { return telemetry.Reload{Broken: in.pair.Err() != nil} })
+		in.metrics.Reloads("listen", func() telemetry.Reload { return telemetry.Reload{Generation: in.pair.Generation(), Broken: in.pair.Err() != nil} })
 	}
 	if in.built, err = in.build(file, nil); err != nil {
 		return nil, err
