@@ -191,8 +191,12 @@ with last, when it got a bound token, or else of the one that is registered.`,
 				if declared(file, c.ID) == c {
 					source = "config"
 				}
-				row := rowOf(c, source)
-				row.NotAfter, row.Thumbprint = endOf(c, newest)
+				shown := *c
+				if !c.Rotation(a.now()).Current {
+					shown.Promote() // what is in force, although nobody has closed the rotation
+				}
+				row := rowOf(&shown, source)
+				row.NotAfter, row.Thumbprint = endOf(&shown, newest)
 				rows = append(rows, row)
 			}
 			slices.SortFunc(rows, func(x, y clientRow) int { return strings.Compare(x.ID, y.ID) })
