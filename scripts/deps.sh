@@ -10,6 +10,7 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || want+=("$2"
 need gcc gcc      # the race detector
 need curl curl    # the printed curl lines are run
 need openssl openssl
+need python3 python3 # the HTTP service of docs/gateway.md
 if [ "${1:-}" = bench ]; then
   need npm npm
 else

@@ -311,8 +311,9 @@ func TestStreamsEnd(t *testing.T) {
 			t.Run(tt.name+" "+kind, func(t *testing.T) {
 				t.Parallel()
 				var revoked atomic.Bool
-				tt.target.WebSocket = true
-				w := newWorld(t, setup{target: tt.target, routes: []*gateway.Route{{Name: "api", CheckCertificate: func(_ context.Context, p *certsource.Presented) error {
+				target := tt.target
+				target.WebSocket = true
+				w := newWorld(t, setup{target: target, routes: []*gateway.Route{{Name: "api", CheckCertificate: func(_ context.Context, p *certsource.Presented) error {
 					if revoked.Load() {
 						return check
 					}
@@ -618,6 +619,7 @@ func TestLargeBodies(t *testing.T) {
 		}
 	}()
 	c := w.client(w.L1, func(cfg *tls.Config) { cfg.NextProtos = []string{"http/1.1"} })
+	c.Timeout = 10 * time.Minute
 	req, _ := http.NewRequest("POST", "https://rs.test/", &zeros{size})
 	req.ContentLength = size
 	req.Header.Set("Authorization", "Bearer "+w.Token(t, w.L1, nil))

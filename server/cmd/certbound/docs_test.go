@@ -139,7 +139,7 @@ func TestDocumentedConfiguration(t *testing.T) {
 			if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := config.Load(file)
+			_, err := loadChecked(file, strings.HasPrefix(block, "# gateway.yaml\n"))
 			e, ok := errors.AsType[*config.Error](err)
 			if !ok {
 				continue // a whole file, without fault
