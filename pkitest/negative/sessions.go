@@ -125,7 +125,7 @@ func (target Target) hosts() []attack {
 			for _, host := range []string{mtls.Host, strings.ToUpper(mtls.Host), mtls.Hostname() + ".", mtls.Hostname() + ":443", mtls.Hostname() + ".:443"} {
 				for _, o := range []*offer{nil, of(target.CA.MustLeaf(nobody()))} {
 					if err := refused(q.token(o, request{host: host})); err != nil {
-						return fmt.Errorf("Host %q: %w", host, err)
+						return fmt.Errorf("with the host %q: %w", host, err)
 					}
 				}
 			}

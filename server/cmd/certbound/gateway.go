@@ -156,7 +156,9 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 		in.metrics.Certificate("listen", in.pair.NotAfter)
-		in.metrics.Reloads("listen", func() telemetry.Reload { return telemetry.Reload{Generation: in.pair.Generation(), Broken: in.pair.Err() != nil} })
+		in.metrics.Reloads("listen", func() telemetry.Reload {
+			return telemetry.Reload{Generation: in.pair.Generation(), Broken: in.pair.Err() != nil}
+		})
 	}
 	if in.built, err = in.build(file, nil); err != nil {
 		return nil, err
