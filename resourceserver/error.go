@@ -33,6 +33,9 @@ type Error struct {
 	Decision *decision.Decision
 	// Err is the cause, if there is one beside the decision.
 	Err error
+	// RequestID leads from the answer to the log record of the refusal. It goes into
+	// [RequestIDHeader].
+	RequestID string
 
 	reason decision.Reason
 }
@@ -121,11 +124,17 @@ func (e *Error) Challenge() string {
 	return b.String()
 }
 
-// WriteError answers a refused request: status, challenge, and a small JSON body if
-// there is an error code. It is what Config.ErrorHandler replaces.
+// RequestIDHeader names the header field of a refusal that leads to its log record.
+const RequestIDHeader = "Certbound-Request-Id"
+
+// WriteError answers a refused request: status, challenge, request id, and a small JSON
+// body if there is an error code. It is what Config.ErrorHandler replaces.
 func WriteError(w http.ResponseWriter, _ *http.Request, e *Error) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	if e.RequestID != "" {
+		h.Set(RequestIDHeader, e.RequestID)
+	}
 	if challenge := e.Challenge(); challenge != "" {
 		h.Set("WWW-Authenticate", challenge)
 	} else {

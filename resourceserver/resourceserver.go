@@ -11,8 +11,10 @@ package resourceserver
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -399,7 +401,11 @@ func (v *Verifier) refuse(ctx context.Context, d *decision.Decision, err *Error)
 	if v.cfg.Observer != nil {
 		v.cfg.Observer(ctx, d)
 	}
-	v.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "request refused", slog.Any("decision", d))
+	var id [8]byte
+	rand.Read(id[:])
+	err.RequestID = hex.EncodeToString(id[:])
+	v.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "request refused", slog.String("request_id", err.RequestID),
+		slog.Int("status", err.Status), slog.String("error", err.Code), slog.Any("decision", d))
 	return err
 }
 

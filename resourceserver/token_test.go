@@ -283,3 +283,19 @@ func TestErrorHandler(t *testing.T) {
 		t.Errorf("decision %+v does not say what was expected, found and by whom", got.Decision)
 	}
 }
+
+// Whoever was refused reports the id of the answer; the operator finds the record.
+func TestRefusalLeadsToLog(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.do(client(certs().l1, nil), http.MethodGet, "/", "")
+	id := a.header.Get(resourceserver.RequestIDHeader)
+	if a.status != http.StatusUnauthorized || len(id) != 16 {
+		t.Fatalf("status %d, id %q", a.status, id)
+	}
+	if log := w.log.text(); strings.Count(log, "request_id="+id) != 1 || !strings.Contains(log, "reason=no_token") {
+		t.Errorf("the log has no record with this id:\n%s", log)
+	}
+	if other := w.do(client(certs().l1, nil), http.MethodGet, "/", "").header.Get(resourceserver.RequestIDHeader); other == id {
+		t.Error("two refusals with one id")
+	}
+}
