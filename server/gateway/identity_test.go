@@ -247,3 +247,71 @@ func TestAttackGatewaysOwnCertificate(t *testing.T) {
 		t.Error("a caller without a certificate has got one")
 	}
 }
+
+// The field speaks of a key that was proven: on this connection, or on the session that it
+// resumes, under both versions of TLS.
+func TestProvenKey(t *testing.T) {
+	w := newWorld(t, setup{identity: gateway.IdentityConfig{ClientCert: true}})
+	token := w.Token(t, w.L1, nil)
+	t.Run("another's key", func(t *testing.T) {
+		t.Attr("requirement", "H-1.2-1")
+		c := w.client(nil, func(cfg *tls.Config) {
+			cert := w.L1.TLS()
+			cert.PrivateKey = w.L2.Key
+			cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+		})
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://rs.test/", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		if resp, err := c.Do(req); err == nil {
+			resp.Body.Close()
+			t.Errorf("status %d", resp.StatusCode)
+		}
+		if w.last() != nil {
+			t.Error("the API was reached")
+		}
+	})
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run("resumed "+tls.VersionName(version), func(t *testing.T) {
+			t.Attr("requirement", "H-3.3-1 H-1.2-2")
+			cache := tls.NewLRUClientSessionCache(1)
+			for i := range 2 {
+				resumed := false
+				c := w.client(w.L1, func(cfg *tls.Config) {
+					cfg.MinVersion, cfg.MaxVersion, cfg.ClientSessionCache = version, version, cache
+					cfg.VerifyConnection = func(s tls.ConnectionState) error { resumed = s.DidResume; return nil }
+				})
+				a := w.do(c, "GET", "/", token)
+				c.CloseIdleConnections()
+				if a.status != 200 || resumed != (i == 1) {
+					t.Fatalf("request %d: status %d, resumed %v", i, a.status, resumed)
+				}
+				if r := w.last(); r == nil || r.Header.Get("Client-Cert") != item(w.L1.Cert.Raw) {
+					t.Errorf("request %d: the field is not there", i)
+				}
+			}
+		})
+	}
+}
+
+// Authlete's cache test: a cache that knows the token answers for the certificate, too.
+// The same token, warm, with three certificates and with none: each has its own answer, in
+// every order.
+func TestAttackWarmCache(t *testing.T) {
+	t.Attr("attack", "22")
+	t.Attr("requirement", "M-3-16 M-3-9 M-3-11")
+	w := newWorld(t, setup{})
+	token := w.Token(t, w.L1, nil)
+	clients := map[*pkitest.Leaf]*http.Client{}
+	for _, leaf := range []*pkitest.Leaf{w.L1, w.L2, nil, w.L1, w.L1k, w.L1, nil, w.L2, w.L1} {
+		if clients[leaf] == nil {
+			clients[leaf] = w.client(leaf, nil)
+		}
+		want := 401
+		if leaf == w.L1 {
+			want = 200
+		}
+		if a := w.do(clients[leaf], "GET", "/", token); a.status != want {
+			t.Errorf("status %d, want %d", a.status, want)
+		}
+	}
+}

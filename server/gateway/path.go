@@ -14,7 +14,7 @@ var (
 	errPathForm      = errors.New("the path does not begin with a slash, or is too long")
 	errPathEscape    = errors.New("a percent sign in the path is not followed by two hexadecimal digits, or escapes a percent sign that begins another escape")
 	errPathCharacter = errors.New("the path has an encoded slash, backslash or control character, a semicolon, or a character that is not ASCII")
-	errPathSegment   = errors.New("the path has a segment that is empty, or is . or ..")
+	errPathSegment   = errors.New("the path has an empty segment, or a dot segment")
 )
 
 // NormalPath returns an escaped path, as it stands in a request line without its query,
@@ -60,9 +60,7 @@ func plainPath(s string) bool {
 
 // plain are the characters of a path but % and ; (RFC 3986, Section 3.3).
 var plain = func() (t [256]bool) {
-	for c := range unreserved {
-		t[c] = unreserved[c]
-	}
+	t = unreserved
 	for _, c := range []byte("!$&'()*+,=:@/") {
 		t[c] = true
 	}

@@ -65,7 +65,6 @@ type setup struct {
 	rs       func(*resourceserver.Config)
 	server   func(*httptest.Server)
 	listen   listen.Config
-	recheck  time.Duration
 }
 
 const content = "what the API says"

@@ -1,0 +1,185 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/certbound/certbound"
+	"github.com/certbound/certbound/pkitest"
+	"github.com/certbound/certbound/server/gateway"
+	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/test/matrix"
+)
+
+// The same kilobyte, over kept-alive mutual TLS, with HTTP/1.1: the floor is
+// httputil.ReverseProxy with a check that knows one token and one certificate by heart;
+// the gateway has everything on: a token that is verified, the binding, identity, the
+// access log and metrics. Client, proxy and API run in this process, so that the
+// difference of the two is what the gateway adds; ns of CPU are of the whole process.
+func BenchmarkProxy(b *testing.B) {
+	body := strings.Repeat("x", 1024)
+	w := &world{World: matrix.New(b), t: b, log: new(buffer)}
+	w.api = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, body) }))
+	b.Cleanup(w.api.Close)
+	target, err := url.Parse(w.api.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	token := w.Token(b, w.L1, nil)
+	thumbprint := certbound.Thumbprint(w.L1.Cert)
+
+	floor := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256},
+	}
+	hardCoded := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 || r.Header.Get("Authorization") != "Bearer "+token ||
+			certbound.Thumbprint(r.TLS.PeerCertificates[0]) != thumbprint {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		floor.ServeHTTP(rw, r)
+	})
+	proxy, err := gateway.NewProxy(w.config(setup{identity: gateway.IdentityConfig{
+		ClientCert: true, Claims: []gateway.ClaimField{{Claim: "sub", Field: "X-Auth-Sub"}}, Assertion: everything().Assertion,
+	}}), gateway.ProxyOptions{
+		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)), AccessLog: true, Metrics: gateway.NewMetrics(prometheus.NewRegistry()),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	leaf := w.ServerCA.MustLeaf(pkitest.LeafOptions{Subject: "CN=" + matrix.Host, DNS: []string{matrix.Host}, Server: true})
+	for _, tt := range []struct {
+		name    string
+		handler http.Handler
+	}{{"httputil with a hard-coded check", hardCoded}, {"gateway", proxy}} {
+		srv, err := listen.New(listen.Config{
+			Name: "bench", Handler: tt.handler, Pair: listen.NewPair(leaf.TLS()), AskForCertificate: true, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := listen.Open("127.0.0.1:0", "address")
+		if err != nil {
+			b.Fatal(err)
+		}
+		go func() { _ = srv.Serve(l) }()
+		b.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = srv.Shutdown(ctx)
+		})
+		w.address = l.Addr().String()
+		request := func(c *http.Client, token string) {
+			req, _ := http.NewRequest("GET", "https://"+matrix.Host+"/orders", nil)
+			req.Header.Set("Authorization", "Bearer "+token)
+			resp, err := c.Do(req)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n, _ := io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != 200 || n != 1024 {
+				b.Fatalf("status %d, %d bytes", resp.StatusCode, n)
+			}
+		}
+		b.Run(tt.name+"/warm", func(b *testing.B) {
+			c := w.client(w.L1, func(cfg *tls.Config) { cfg.NextProtos = []string{"http/1.1"} })
+			request(c, token)
+			b.ReportAllocs()
+			start := cpu()
+			for b.Loop() {
+				request(c, token)
+			}
+			b.ReportMetric(float64((cpu()-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+		b.Run(tt.name+"/new connection", func(b *testing.B) {
+			b.ReportAllocs()
+			start := cpu()
+			for b.Loop() {
+				c := w.client(w.L1, func(cfg *tls.Config) { cfg.NextProtos = []string{"http/1.1"} })
+				request(c, token)
+				c.CloseIdleConnections()
+			}
+			b.ReportMetric(float64((cpu()-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// What the decision alone costs, of a token that is known.
+func BenchmarkDecide(b *testing.B) {
+	w := newWorld(b, setup{})
+	r := httptest.NewRequest("GET", "https://rs.test/orders/7?x=1", nil)
+	r.Header.Set("Authorization", "Bearer "+w.Token(b, w.L1, nil))
+	r.TLS = &tls.ConnectionState{PeerCertificates: w.L1.Chain()}
+	d := w.proxy.Decider()
+	b.ReportAllocs()
+	for b.Loop() {
+		if v := d.Decide(b.Context(), d.RequestOf(r)); !v.Allowed {
+			b.Fatal(v.Decision)
+		}
+	}
+}
+
+// What a connection holds that has made one request and waits, both ends of it in this
+// process: -benchtime 10000x is ten thousand of them at a time. Each still works then.
+func BenchmarkIdleConnections(b *testing.B) {
+	w := newWorld(b, setup{listen: listen.Config{MaxConnections: b.N + 100}})
+	text := "GET / HTTP/1.1\nHost: rs.test\nAuthorization: Bearer " + w.Token(b, w.L1, nil) + "\n\n"
+	ask := func(c *tls.Conn) {
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != 200 {
+			b.Fatal(resp, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+	}
+	held := func() uint64 {
+		w.last()
+		w.mu.Lock()
+		w.decisions = nil
+		w.mu.Unlock()
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc + m.StackInuse
+	}
+	before := held()
+	conns := make([]*tls.Conn, b.N)
+	b.ResetTimer()
+	for i := range conns {
+		conns[i] = w.raw(w.L1, text)
+		ask(conns[i])
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(held()-before)/float64(b.N), "held-B/conn")
+	for i := range conns {
+		conns[i].SetDeadline(time.Now().Add(time.Minute))
+		if i%(b.N/10+1) == 0 {
+			io.WriteString(conns[i], strings.ReplaceAll(text, "\n", "\r\n"))
+			ask(conns[i])
+		}
+	}
+}
