@@ -19,6 +19,9 @@ type Error struct {
 	// Code and Description are "error" and "error_description", cut to a sensible
 	// length and to printable characters. Code is empty if the answer has none.
 	Code, Description string
+	// RequestID is the id under which a Certbound server logs the reason of a refusal,
+	// from the header field Certbound-Request-Id of its answer, or empty.
+	RequestID string
 	// Hint says what the client's side can look at, or is empty.
 	Hint string
 
@@ -32,6 +35,9 @@ func (e *Error) Error() string {
 	}
 	if e.Description != "" {
 		s += ": " + e.Description
+	}
+	if e.RequestID != "" {
+		s += ", request id " + e.RequestID
 	}
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
@@ -59,6 +65,7 @@ func (c *Client) newError(endpoint string, resp *http.Response, body []byte, id 
 		Status:      resp.StatusCode,
 		Code:        printable(answer.Error, 64),
 		Description: printable(answer.Description, 256),
+		RequestID:   requestID(resp.Header.Get("Certbound-Request-Id")),
 	}
 	if 300 <= e.Status && e.Status < 400 {
 		e.Hint = "the server redirects; a client does not take its credentials to another address"
@@ -76,6 +83,19 @@ func (c *Client) newError(endpoint string, resp *http.Response, body []byte, id 
 	}
 	e.retrieve = &oauth2.RetrieveError{Response: resp, ErrorCode: e.Code, ErrorDescription: e.Description}
 	return e
+}
+
+// requestID returns s if it is a short word that can go into a log and a command line.
+func requestID(s string) string {
+	for _, r := range s {
+		if !('0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z') {
+			return ""
+		}
+	}
+	if len(s) > 64 {
+		return ""
+	}
+	return s
 }
 
 func printable(s string, max int) string {
