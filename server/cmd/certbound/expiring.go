@@ -124,7 +124,7 @@ certificate counts until then.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&within, "within", "30d", "how long from now, such as 12h or 30d")
+	cmd.Flags().StringVar(&within, "within", "30d", "`TIME` from now, such as 12h or 30d")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

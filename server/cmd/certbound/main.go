@@ -88,7 +88,11 @@ func (a *app) report(err error) {
 
 func (a *app) warn(text string) { fmt.Fprintln(a.stderr, "certbound: warning: "+printable(text)) }
 func (a *app) note(text string) { fmt.Fprintln(a.stderr, "certbound: note: "+printable(text)) }
-func (a *app) hint(text string) { fmt.Fprintln(a.stderr, "certbound: hint: "+printable(text)) }
+func (a *app) hint(text string) {
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(a.stderr, "certbound: hint: "+printable(strings.TrimSuffix(line, "\n")))
+	}
+}
 
 // A fixer is an error that knows what to change.
 type fixer interface {
@@ -96,19 +100,26 @@ type fixer interface {
 	Fix() string
 }
 
-// flatten splits what errors.Join has put together.
+// flatten splits what errors.Join has put together. An error that says more than the
+// errors below it, such as which file they are about, stays whole.
 func flatten(err error) []error {
-	if _, whole := err.(fixer); whole {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
 		return []error{err}
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var out []error
-		for _, e := range joined.Unwrap() {
-			out = append(out, flatten(e)...)
-		}
-		return out
+	parts := joined.Unwrap()
+	texts := make([]string, len(parts))
+	for i, part := range parts {
+		texts[i] = part.Error()
 	}
-	return []error{err}
+	if err.Error() != strings.Join(texts, "\n") {
+		return []error{err}
+	}
+	var out []error
+	for _, part := range parts {
+		out = append(out, flatten(part)...)
+	}
+	return out
 }
 
 // errSilent ends a command with exit code 1 after it has said everything itself.

@@ -70,7 +70,7 @@ once. Give it to 'certbound doctor' in a file or in CERTBOUND_PROBE.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&lifetime, "lifetime", "1h", "how long it is good, at most a day")
+	cmd.Flags().StringVar(&lifetime, "lifetime", "1h", "`TIME` that it is good, at most a day")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

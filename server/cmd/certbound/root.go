@@ -67,12 +67,21 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// missingText says what is missing: "--cert and --key are missing".
+func missingText(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0] + " is missing"
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last] + " are missing"
+}
+
 // exactArgs is cobra.ExactArgs with the names of the missing arguments.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usagef(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+			return usagef(cmd, "%s", missingText(names[len(args):]))
 		case len(args) > len(names):
 			return usagef(cmd, "unexpected argument %q", args[len(names)])
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/oauth2"
 
-	"github.com/certbound/certbound"
 	"github.com/certbound/certbound/oauthclient"
 )
 
@@ -48,7 +47,7 @@ and print the token. A token that is not bound to the certificate is refused.`,
 				}
 			}
 			if len(missing) > 0 {
-				return usagef(cmd, "%s missing", strings.Join(missing, " and "))
+				return usagef(cmd, "%s", missingText(missing))
 			}
 			return a.token(cmd.Context(), f)
 		},
@@ -60,7 +59,7 @@ and print the token. A token that is not bound to the certificate is refused.`,
 	fs.StringVar(&f.cert, "cert", "", "PEM `FILE` with the certificate and its intermediates")
 	fs.StringVar(&f.key, "key", "", "PEM `FILE` with the private key")
 	fs.StringVar(&f.ca, "ca", "", "PEM `FILE` with CAs of the server (default the system's)")
-	fs.StringArrayVar(&f.scopes, "scope", nil, "scopes to ask for, separated by spaces (repeatable)")
+	fs.StringArrayVar(&f.scopes, "scope", nil, "`SCOPES` to ask for, separated by spaces (repeatable)")
 	fs.StringArrayVar(&f.resources, "resource", nil, "`URI` that the token is to be for (repeatable)")
 	fs.StringVar(&f.secret, "secret-file", "", "`FILE` with the client secret, for client_secret_basic")
 	fs.BoolVar(&f.allowUnbound, "allow-unbound", false, "take a token that is not bound to the certificate")
@@ -192,7 +191,11 @@ func readPool(name string) (*x509.CertPool, error) {
 // explainTokenError adds what the caller can do.
 func explainTokenError(err error, f tokenFlags, leaf *x509.Certificate) error {
 	if e, ok := errors.AsType[*oauthclient.Error](err); ok && e.Code == "invalid_client" {
-		return hinted(err, "the server's log has the reason; this certificate is %s, x5t#S256 %s", nameText(leaf.RawSubject), certbound.Thumbprint(leaf))
+		hint := "the server's log has the reason; this certificate is " + nameText(leaf.RawSubject)
+		if e.RequestID != "" {
+			hint += "\nwhere the log is: certbound explain --id " + e.RequestID + " --log FILE"
+		}
+		return hinted(err, "%s", hint)
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if f.ca == "" {

@@ -146,10 +146,10 @@ to the server. It stays revoked until --undo with the same name.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&of.thumbprint, "thumbprint", "", "x5t#S256, or SHA-256 in hex")
+	f.StringVar(&of.thumbprint, "thumbprint", "", "`HASH`: x5t#S256, or SHA-256 in hex")
 	f.StringVar(&of.cert, "cert", "", "certificate `FILE` ('-' for stdin)")
 	f.StringVar(&of.issuer, "issuer", "", "certificate `FILE` of the CA that issued it, or its key id in hex")
-	f.StringVar(&of.serial, "serial", "", "serial number in hex, as 'openssl x509 -serial' prints it")
+	f.StringVar(&of.serial, "serial", "", "serial `NUMBER` in hex, as 'openssl x509 -serial' prints it")
 	f.StringVar(&note, "note", "", "`TEXT` for whoever asks why")
 	f.BoolVar(&undo, "undo", false, "accept the certificate again")
 	jsonFlag(cmd, &asJSON)
