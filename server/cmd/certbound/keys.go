@@ -55,6 +55,13 @@ func keyRows(keys []authserver.SigningKey, now time.Time) []keyRow {
 	if signing >= 0 {
 		rows[signing].State = "signing"
 	}
+	for i := range rows { // a newer key takes over, however long this one might have signed
+		for _, later := range rows[i+1:] {
+			if later.Alg == rows[i].Alg && (rows[i].Retire.IsZero() || later.NotBefore.Before(rows[i].Retire)) {
+				rows[i].Retire = later.NotBefore
+			}
+		}
+	}
 	slices.Reverse(rows) // newest first
 	return rows
 }
