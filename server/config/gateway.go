@@ -27,6 +27,12 @@ type Gateway struct {
 
 // GatewayListen is the section of addresses.
 type GatewayListen struct {
+	// What comes to the address. proxy: the clients, or a proxy with their requests,
+	// which are forwarded. nginx, traefik, caddy: a proxy that asks whether it may
+	// forward a request (auth_request, forwardAuth, forward_auth); see docs/forward-auth.md.
+	// envoy-http, envoy-grpc: Envoy that asks the same with ext_authz; see docs/envoy.md.
+	Front string `yaml:"front" default:"proxy" enum:"proxy,nginx,traefik,caddy,envoy-http,envoy-grpc"`
+
 	// Host and port; without a host, all interfaces. Or unix: and the path of a socket,
 	// for a proxy on the same machine.
 	Address string `yaml:"address" default:":8443"`
@@ -42,8 +48,8 @@ type GatewayListen struct {
 
 	// Where the client certificate is read: from the TLS connection, or from the header
 	// fields that a proxy sets, which is named here (docs/proxies). There is no fallback
-	// from one to another.
-	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440,rfc9440-draft,nginx,ingress-nginx,apache,haproxy,xfcc,traefik,traefik-2.8,caddy,alb,alb-passthrough,cloudfront,google-cloud,azure-app-service,azure-application-gateway,cloudflare,cloudflare-forwarding,f5,openshift,fastly,kong,header-der,header-pem,header-escaped-pem,header-sha256,attributes"`
+	// from one to another. envoy-peer is source.certificate of ext_authz over gRPC.
+	Source string `yaml:"source" default:"tls" enum:"tls,rfc9440,rfc9440-draft,nginx,ingress-nginx,apache,haproxy,xfcc,traefik,traefik-2.8,caddy,alb,alb-passthrough,cloudfront,google-cloud,azure-app-service,azure-application-gateway,cloudflare,cloudflare-forwarding,f5,openshift,fastly,kong,header-der,header-pem,header-escaped-pem,header-sha256,attributes,envoy-peer"`
 
 	// The proxy that the source belongs to. Not with the source tls.
 	Proxy Proxy `yaml:"proxy"`
@@ -188,10 +194,11 @@ type GatewayRoute struct {
 	// there is one.
 	AnchorSet string `yaml:"anchor_set"`
 
-	// Where the requests go.
+	// Where the requests go. Only with the front proxy, which needs it.
 	Upstream GatewayUpstream `yaml:"upstream"`
 
-	// Send the Authorization field on. Otherwise it is removed.
+	// Send the Authorization field on. Otherwise it is removed. With the fronts nginx,
+	// traefik and caddy that is a setting of the proxy.
 	PassToken bool `yaml:"pass_token" default:"false"`
 
 	// Leave out what identity says.
@@ -214,7 +221,7 @@ type GatewayRoute struct {
 // GatewayUpstream is the section of an upstream.
 type GatewayUpstream struct {
 	// http or https with host and port, or unix: and the path of a socket.
-	URL string `yaml:"url" required:"yes" example:"http://127.0.0.1:9000"`
+	URL string `yaml:"url" example:"http://127.0.0.1:9000"`
 
 	// auto: HTTP/1.1, or over TLS what both can. http1, or http2, which gRPC needs and
 	// which is h2c without TLS.

@@ -46,6 +46,8 @@ type GatewayParts struct {
 
 // A BuiltGateway is what a file says, in working order.
 type BuiltGateway struct {
+	// Proxy has the settings of the reverse proxy. With another front its targets have no
+	// upstream, and the Decider is for that front.
 	Proxy gateway.ProxyConfig
 	// Verifiers are those of the routes, each once.
 	Verifiers []*resourceserver.Verifier
@@ -293,6 +295,9 @@ func (b *gatewayBuilder) route(key string, r *GatewayRoute) (*gateway.Route, *ga
 	if !r.Anonymous {
 		route.Verifier = b.verifier(key, r)
 	}
+	if b.file.Listen.Front != "proxy" {
+		return route, &gateway.Target{PassToken: r.PassToken}
+	}
 	return route, &gateway.Target{
 		Upstream: b.upstream(key+".upstream", &r.Upstream), Host: r.Upstream.Host, PassToken: r.PassToken, MaxBody: int64(r.BodyBytes),
 		WebSocket: r.WebSocket, Recheck: orNever(r.Recheck), InsecureOutliveToken: r.InsecureOutliveToken,
@@ -325,7 +330,7 @@ func (b *gatewayBuilder) verifier(key string, r *GatewayRoute) *resourceserver.V
 			Resource: r.Resource, Audiences: r.Audiences, Issuer: t.Issuer, Source: b.source, Binding: bindings[r.Binding],
 			Keys:          resourceserver.Keys{URI: t.JWKSURI, RefreshEvery: time.Duration(t.RefreshKeys)},
 			Introspection: b.asker, Leeway: orNever(t.Leeway), CacheSize: t.CacheSize,
-			HTTPClient: b.client, AdvertiseMetadata: true,
+			HTTPClient: b.client, AdvertiseMetadata: b.file.Listen.Front == "proxy", // the others cannot serve them
 			Logger: slog.New(slog.DiscardHandler), // the access log has it
 		})
 		if err != nil {

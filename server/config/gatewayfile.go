@@ -12,6 +12,7 @@ import (
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/server/gateway"
+	"github.com/certbound/certbound/server/gateway/extauthz"
 )
 
 // A GatewayFile is the configuration file of the gateway with the places of its keys.
@@ -72,12 +73,13 @@ func (f *GatewayFile) rules() []Fault {
 	f.Trust = c.file.Trust
 	l := &f.Listen
 	if l.Source != "tls" {
-		c.file.source(nil, c.fault)
+		f.source(c.file, nil, c.fault)
 	} else if !l.Proxy.isZero() {
 		fault("listen.proxy", "name the proxy as source, such as nginx, or leave it out", "the source tls reads no header")
 	}
 	faults = append(faults, f.moved(c.faults)...)
 	f.listenRules(fault)
+	f.frontRules(fault)
 	f.tokenRules(fault)
 	for i := range f.Routes {
 		f.routeRules(fmt.Sprintf("routes[%d]", i), &f.Routes[i], fault)
@@ -102,10 +104,31 @@ func (f *GatewayFile) listenRules(fault faultFunc) {
 		fault("listen.insecure_plain_http", "leave out either", "plain HTTP, but a certificate or key is set")
 	case l.InsecurePlainHTTP && l.Source == "tls":
 		fault("listen.insecure_plain_http", "name the proxy as source, such as nginx, or leave it out", "over plain HTTP there is no certificate on the connection")
+	case !l.InsecurePlainHTTP && strings.HasPrefix(l.Address, "unix:") && l.Certificate == "":
+		fault("listen.insecure_plain_http", "set it to true: nobody listens in on a socket; or name certificate and key", "a socket without TLS, but it is not set")
 	case !l.InsecurePlainHTTP && l.Certificate == "":
 		fault("listen.certificate", "name the PEM file with the server's certificate", "is missing")
 	case !l.InsecurePlainHTTP && l.Key == "":
 		fault("listen.key", "name the PEM file with the private key", "is missing")
+	}
+}
+
+// frontRules reports settings that do not go with what comes to the address.
+func (f *GatewayFile) frontRules(fault faultFunc) {
+	l := &f.Listen
+	if l.Source == "envoy-peer" && l.Front != "envoy-grpc" {
+		fault("listen.source", "set front to envoy-grpc, or name what forwards the certificate", "envoy-peer belongs to ext_authz over gRPC")
+	}
+	if l.Front == "proxy" {
+		return
+	}
+	if l.Source == "tls" {
+		fault("listen.source", "name what forwards the client's certificate, such as "+map[string]string{
+			"envoy-http": "xfcc", "envoy-grpc": "envoy-peer or xfcc", "nginx": "nginx", "traefik": "traefik", "caddy": "caddy",
+		}[l.Front], "on the connection there is the certificate of the proxy that asks")
+	}
+	if l.Front == "envoy-grpc" && len(l.ProxyProtocol) > 0 {
+		fault("listen.proxy_protocol", "let Envoy connect without it, or leave it out", "is not understood by the front envoy-grpc")
 	}
 }
 
@@ -147,6 +170,22 @@ func (f *GatewayFile) routeRules(key string, r *GatewayRoute, fault faultFunc) {
 		fault(key+".anchor_set", "name one of trust.sets", "there is no set %q", r.AnchorSet)
 	}
 	u := &r.Upstream
+	if front := f.Listen.Front; front != "proxy" {
+		if u.URL != "" {
+			fault(key+".upstream.url", "leave it out: the proxy that asks knows where they go", "with the front %s no request is forwarded", front)
+		}
+		if r.PassToken && !strings.HasPrefix(front, "envoy-") {
+			fault(key+".pass_token", "leave it out, and set it in the proxy", "the front %s cannot tell the proxy to remove a field", front)
+		}
+		if r.BodyBytes != 0 {
+			fault(key+".body_bytes", "leave it out, and set it in the proxy", "with the front %s no body comes here", front)
+		}
+		return
+	}
+	if u.URL == "" {
+		fault(key+".upstream.url", "say where the requests go", "is missing")
+		return
+	}
 	if _, err := gateway.NewUpstream(gateway.UpstreamConfig{URL: u.URL, Protocol: u.Protocol, ServerName: u.ServerName}); err != nil {
 		fault(key+".upstream.url", "", "%s", strings.TrimPrefix(bare(err), "gateway: upstream: URL: "))
 	}
@@ -205,11 +244,43 @@ func (f *GatewayFile) FileSets() []pki.FileSet { return f.server().FileSets() }
 // a proxy that is known by name.
 func (f *GatewayFile) Source(paths *pki.Validator) (certsource.Source, error) {
 	c := &checker{file: f.server()}
-	src := c.file.source(paths, c.fault)
+	src := f.source(c.file, paths, c.fault)
 	if len(c.faults) > 0 {
 		return nil, &Error{f.moved(c.faults)}
 	}
 	return src, nil
+}
+
+// source is that of a server with the same listener, or the one that only a gateway has.
+func (f *GatewayFile) source(s *File, paths *pki.Validator, fault func(key, fix, format string, args ...any)) certsource.Source {
+	if f.Listen.Source != "envoy-peer" {
+		return s.source(paths, fault)
+	}
+	hop, ok := s.hop(paths, fault)
+	if !ok {
+		return nil
+	}
+	p := f.Listen.Proxy
+	if p.Field+p.ChainField+p.VerifyField != "" || p.TrustedHops != 0 || p.Attributes != (ProxyAttributes{}) {
+		fault(proxyKey, "leave out field, chain_field, verify_field, trusted_hops and attributes", "envoy-peer reads no header")
+		return nil
+	}
+	src, err := extauthz.NewPeerSource(extauthz.PeerConfig{Hop: hop, Verified: p.Verifies})
+	sourceFaults(err, fault)
+	if err != nil {
+		return nil
+	}
+	return src
+}
+
+// Hop returns the proxy that asks, for the fronts that answer one.
+func (f *GatewayFile) Hop(paths *pki.Validator) (certsource.Hop, error) {
+	c := &checker{file: f.server()}
+	hop, _ := c.file.hop(paths, c.fault)
+	if len(c.faults) > 0 {
+		return certsource.Hop{}, &Error{f.moved(c.faults)}
+	}
+	return hop, nil
 }
 
 // ProxyProtocol returns the load balancers that announce the peer's address.

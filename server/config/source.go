@@ -27,13 +27,42 @@ func (f *File) source(paths *pki.Validator, fault func(key, fix, format string, 
 	if m.Source == "tls" {
 		return certsource.TLS{}
 	}
+	hop, ok := f.hop(paths, fault)
+	if !ok {
+		return nil
+	}
+	p := &m.Proxy
+	a := p.Attributes
+	src, err := certsource.NewPreset(m.Source, certsource.PresetConfig{
+		Hop: hop, Field: p.Field, ChainField: p.ChainField, VerifyField: p.VerifyField,
+		Verified: p.Verifies, TrustedHops: p.TrustedHops,
+		Attributes: certsource.AttributeFieldsConfig{
+			SubjectDN: a.SubjectDN, SANDNS: a.SANDNS, SANURI: a.SANURI, SANIP: a.SANIP, SANEmail: a.SANEmail,
+			DNSyntax: map[string]certsource.DNSyntax{"rfc4514": certsource.DNSyntaxLDAP, "legacy": certsource.DNSyntaxLegacy}[a.DNSyntax],
+		},
+	})
+	sourceFaults(err, fault)
+	return src
+}
+
+// sourceFaults tells of the faults of a source.
+func sourceFaults(err error, fault func(key, fix, format string, args ...any)) {
+	if err != nil {
+		for _, e := range unjoin(err) {
+			fault(proxyFault(bare(e)), "", "%s", bare(e))
+		}
+	}
+}
+
+// hop returns the proxy of the mutual-TLS listener, and whether it can be one.
+func (f *File) hop(paths *pki.Validator, fault func(key, fix, format string, args ...any)) (hop certsource.Hop, ok bool) {
+	p := &f.Listen.MTLS.Proxy
 	broken := false
 	wrong := func(key, fix, format string, args ...any) {
 		broken = true
 		fault(key, fix, format, args...)
 	}
-	p := &m.Proxy
-	hop := certsource.Hop{
+	hop = certsource.Hop{
 		Thumbprints: p.Thumbprints, PublicKeys: p.PublicKeys, SPIFFEIDs: p.SPIFFEIDs,
 		UnixSocket: p.UnixSocket, InsecurePrivateNetwork: p.InsecurePrivateNetwork,
 	}
@@ -79,24 +108,7 @@ func (f *File) source(paths *pki.Validator, fault func(key, fix, format string, 
 			return err
 		}
 	}
-	a := p.Attributes
-	if broken {
-		return nil
-	}
-	src, err := certsource.NewPreset(m.Source, certsource.PresetConfig{
-		Hop: hop, Field: p.Field, ChainField: p.ChainField, VerifyField: p.VerifyField,
-		Verified: p.Verifies, TrustedHops: p.TrustedHops,
-		Attributes: certsource.AttributeFieldsConfig{
-			SubjectDN: a.SubjectDN, SANDNS: a.SANDNS, SANURI: a.SANURI, SANIP: a.SANIP, SANEmail: a.SANEmail,
-			DNSyntax: map[string]certsource.DNSyntax{"rfc4514": certsource.DNSyntaxLDAP, "legacy": certsource.DNSyntaxLegacy}[a.DNSyntax],
-		},
-	})
-	if err != nil {
-		for _, e := range unjoin(err) {
-			wrong(proxyFault(bare(e)), "", "%s", bare(e))
-		}
-	}
-	return src
+	return hop, !broken
 }
 
 // proxyFault returns the key that a fault of certsource is about.

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
 	"github.com/certbound/certbound/server/gateway"
+	"github.com/certbound/certbound/server/gateway/extauthz"
+	"github.com/certbound/certbound/server/gateway/forwardauth"
 	"github.com/certbound/certbound/server/listen"
 	"github.com/certbound/certbound/server/telemetry"
 )
@@ -33,6 +36,10 @@ func (a *app) gatewayCommand() *cobra.Command {
 		Long: `Run a reverse proxy that ends TLS, asks for the client's certificate, and forwards a
 request if its token is good and bound to that certificate. The API behind it needs no
 change (see 'certbound config example --gateway' and docs/gateway.md).
+
+With listen.front it answers a proxy that is there already: auth_request of nginx,
+forwardAuth of Traefik and forward_auth of Caddy (docs/forward-auth.md), and ext_authz of
+Envoy over gRPC and HTTP (docs/envoy.md).
 
 Changed settings, certificates and trust anchors are picked up by themselves, and at
 once on SIGHUP, without a dropped connection; what is broken keeps what was there,
@@ -116,8 +123,10 @@ type gatewayInstance struct {
 	revoked checkers
 	admin   *admin.Handler
 	group   *listen.Group
-	pair    *listen.Pair // of the server; nil for plain HTTP
-	proxy   *gateway.Proxy
+	pair    *listen.Pair                    // of the server; nil for plain HTTP
+	handler http.Handler                    // of the clients, or of a proxy that asks
+	grpc    *extauthz.Authorization         // in place of handler
+	replace func(gateway.ProxyConfig) error // with what was built anew
 
 	mu      sync.Mutex
 	file    *config.GatewayFile
@@ -163,10 +172,7 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 	if in.built, err = in.build(file, nil); err != nil {
 		return nil, err
 	}
-	in.proxy, err = gateway.NewProxy(in.built.Proxy, gateway.ProxyOptions{
-		Logger: logger, AccessLog: file.Log.Access, Metrics: gateway.NewMetrics(in.metrics.Registry()),
-	})
-	if err != nil {
+	if err = in.front(); err != nil {
 		return nil, err
 	}
 	in.metrics.Reloads("configuration", func() telemetry.Reload {
@@ -180,6 +186,56 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 	})
 	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
 	return in, nil
+}
+
+// front makes what answers at the address.
+func (in *gatewayInstance) front() error {
+	front := in.file.Listen.Front
+	if front == "proxy" {
+		proxy, err := gateway.NewProxy(in.built.Proxy, gateway.ProxyOptions{
+			Logger: in.logger, AccessLog: in.file.Log.Access, Metrics: gateway.NewMetrics(in.metrics.Registry()),
+		})
+		if err != nil {
+			return err
+		}
+		in.handler, in.replace = proxy, proxy.Reload
+		return nil
+	}
+	hop, err := in.file.Hop(in.paths)
+	if err != nil {
+		return err
+	}
+	options := gateway.FrontOptions{Logger: in.logger, AccessLog: in.file.Log.Access}
+	// A route of before the last reload is in no map any more: its token is removed.
+	var targets atomic.Pointer[map[*gateway.Route]*gateway.Target]
+	targets.Store(&in.built.Proxy.Targets)
+	pass := func(r *gateway.Route) bool {
+		t := (*targets.Load())[r]
+		return t != nil && t.PassToken
+	}
+	var f *gateway.Front
+	if front == "envoy-grpc" {
+		in.grpc, err = extauthz.New(extauthz.Config{Decider: in.built.Proxy.Decider, Options: options, Hop: hop, PassToken: pass})
+		if err != nil {
+			return err
+		}
+		f = in.grpc.Front
+	} else {
+		dialect := map[string]forwardauth.Dialect{
+			"nginx": forwardauth.Nginx, "traefik": forwardauth.Traefik, "caddy": forwardauth.Caddy, "envoy-http": forwardauth.Envoy,
+		}[front]
+		h, err := forwardauth.New(forwardauth.Config{Decider: in.built.Proxy.Decider, Options: options, Dialect: dialect, Hop: hop, PassToken: pass})
+		if err != nil {
+			return err
+		}
+		in.handler, f = h, h.Front
+	}
+	in.replace = func(cfg gateway.ProxyConfig) error {
+		targets.Store(&cfg.Targets)
+		f.Reload(cfg.Decider)
+		return nil
+	}
+	return nil
 }
 
 func (in *gatewayInstance) build(file *config.GatewayFile, before *config.BuiltGateway) (*config.BuiltGateway, error) {
@@ -202,8 +258,19 @@ func (in *gatewayInstance) warm(ctx context.Context) error {
 
 // serve adds the listeners, which are open already.
 func (in *gatewayInstance) serve(main, operator net.Listener) error {
+	if in.grpc != nil {
+		s, err := extauthz.NewServer(extauthz.ServerConfig{
+			Name: "gateway", Authorization: in.grpc, Pair: in.pair, MaxConnections: in.file.Limits.Connections, Logger: in.logger,
+		})
+		if err != nil {
+			return err
+		}
+		in.metrics.Connections("gateway", s.Stats)
+		in.group.Add(s, main)
+		return in.serveOperator(operator)
+	}
 	s, err := listen.New(listen.Config{
-		Name: "gateway", Handler: in.proxy, Pair: in.pair, AskForCertificate: in.pair != nil,
+		Name: "gateway", Handler: in.handler, Pair: in.pair, AskForCertificate: in.pair != nil,
 		MaxConnections: in.file.Limits.Connections, MaxHeaderBytes: in.file.Limits.HeaderBytes,
 		ProxyProtocol: in.file.ProxyProtocol(), Logger: in.logger,
 	})
@@ -212,10 +279,14 @@ func (in *gatewayInstance) serve(main, operator net.Listener) error {
 	}
 	in.metrics.Connections("gateway", s.Stats)
 	in.group.Add(s, main)
+	return in.serveOperator(operator)
+}
+
+func (in *gatewayInstance) serveOperator(operator net.Listener) error {
 	if operator == nil {
 		return nil
 	}
-	s, err = listen.New(listen.Config{Name: "admin", Handler: in.operator(), MaxConnections: in.file.Limits.Connections, Logger: in.logger})
+	s, err := listen.New(listen.Config{Name: "admin", Handler: in.operator(), MaxConnections: in.file.Limits.Connections, Logger: in.logger})
 	if err != nil {
 		return err
 	}
@@ -355,7 +426,7 @@ func (in *gatewayInstance) take() error {
 	if err != nil {
 		return err
 	}
-	if err := in.proxy.Reload(built.Proxy); err != nil {
+	if err := in.replace(built.Proxy); err != nil {
 		return err
 	}
 	before := in.built
