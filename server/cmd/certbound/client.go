@@ -344,7 +344,11 @@ func validateClient(c *authserver.Client, file *config.File) error {
 	}
 	var errs []error
 	for _, f := range me.Faults {
-		errs = append(errs, fmt.Errorf("%s: %s", f.Member, f.Fault))
+		fault := fmt.Errorf("%s: %s", f.Member, f.Fault)
+		if m := c.Method(); f.Member == "token_endpoint_auth_method" && file != nil && !slices.Contains(rules.Methods, m) {
+			fault = hinted(fault, "add %s to authentication.methods in %s and restart the server, or choose another --method", m, file.Name)
+		}
+		errs = append(errs, fault)
 	}
 	return errors.Join(errs...)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -103,7 +102,7 @@ environment and from files in place, secrets left out. Nothing is started.`,
 			}
 			words := []string{"no faults"}
 			if n := len(warnings); n > 0 {
-				words = append(words, fmt.Sprintf("%d warnings", n))
+				words = append(words, count(n, "warning"))
 			}
 			a.note(args[0] + ": " + strings.Join(words, ", "))
 			return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -179,7 +180,7 @@ func spanText(now, t time.Time) string {
 	case d >= 2*time.Minute:
 		text = fmt.Sprintf("%.0f minutes", d.Minutes())
 	default:
-		text = fmt.Sprintf("%.0f seconds", d.Seconds())
+		text = count(int(math.Round(d.Seconds())), "second")
 	}
 	if t.Before(now) {
 		return text + " ago"
