@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (f *File) Check(now time.Time) (warnings []Fault, err error) {
 func (c *checker) certificates(path string, files []Path) {
 	for i, p := range files {
 		if _, err := readCertificates(c.file.Path(p)); err != nil {
-			c.fault(fmt.Sprintf("%s[%d]", path, i), "", "%s", err)
+			c.fault(fmt.Sprintf("%s[%d]", path, i), fileFix(err), "%s", err)
 		}
 	}
 }
@@ -73,14 +74,25 @@ func (c *checker) fileKey(path string, s AnchorSet, name string) string {
 	return path
 }
 
+// fileFix says what to do about a file that cannot be opened.
+func fileFix(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "correct the path, or create the file"
+	case errors.Is(err, fs.ErrPermission):
+		return "give the user of this process the right to read it"
+	}
+	return ""
+}
+
 func checkPair(c, w *checker, section, cert, key string, now time.Time) {
 	certs, err := readCertificates(cert)
 	if err != nil {
-		c.fault(section+".certificate", "", "%s", err)
+		c.fault(section+".certificate", fileFix(err), "%s", err)
 	}
 	keyPEM, kerr := readLimited(key, 1<<20)
 	if kerr != nil {
-		c.fault(section+".key", "", "%s", kerr)
+		c.fault(section+".key", fileFix(kerr), "%s", kerr)
 	}
 	if err != nil || kerr != nil {
 		return

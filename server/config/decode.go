@@ -186,6 +186,10 @@ func (d *decoder) decode(data []byte) {
 		f := Fault{File: d.doc.Name, Line: 1, Column: 1, Text: "not valid YAML"}
 		if ye, ok := errors.AsType[yaml.Error](err); ok {
 			f.Text = "not valid YAML: " + quoted.ReplaceAllLiteralString(ye.GetMessage(), "…") // it may be a secret
+			f.Fix = "look here and in the lines above for a key without a colon and a wrong indentation"
+			if strings.Contains(ye.GetMessage(), `'\u0009'`) {
+				f.Text, f.Fix = "not valid YAML: a tab", "indent with spaces"
+			}
 			if t := ye.GetToken(); t != nil && t.Position != nil {
 				f.Line, f.Column = t.Position.Line, t.Position.Column
 			}
@@ -419,7 +423,11 @@ func setScalar(f *field, v reflect.Value, text string) error {
 		v.SetInt(int64(t))
 	default:
 		if len(f.enum) > 0 && !slices.Contains(f.enum, text) {
-			return fmt.Errorf("%q is not one of %s", text, strings.Join(f.enum, ", "))
+			err := fmt.Errorf("%q is not one of %s", text, strings.Join(f.enum, ", "))
+			if near := nearest(text, f.enum); near != "" {
+				err = fmt.Errorf("%q is not known; did you mean %s?", text, near)
+			}
+			return err
 		}
 		v.SetString(text)
 	}
@@ -540,14 +548,12 @@ func describe(n ast.Node) string {
 
 // suggestion looks for the key that was meant: among its neighbours, or at its place.
 func suggestion(top, f *field, key string) string {
-	best, least := "", 3
-	for _, c := range f.children {
-		if n := Distance(key, c.name); n < least && n < len(key) {
-			best, least = c.name, n
-		}
+	names := make([]string, len(f.children))
+	for i, c := range f.children {
+		names[i] = c.name
 	}
-	if best != "" {
-		return "did you mean " + best + "?"
+	if near := nearest(key, names); near != "" {
+		return "did you mean " + near + "?"
 	}
 	found := map[string]bool{}
 	places(top, "", func(path string, c *field) {
@@ -558,11 +564,18 @@ func suggestion(top, f *field, key string) string {
 	if len(found) > 0 {
 		return "it belongs to " + strings.Join(slices.Sorted(maps.Keys(found)), " or ")
 	}
-	names := make([]string, len(f.children))
-	for i, c := range f.children {
-		names[i] = c.name
-	}
 	return "known are " + strings.Join(names, ", ")
+}
+
+// nearest returns the word that text is a slip of the pen for, or nothing.
+func nearest(text string, words []string) string {
+	best, least := "", 3
+	for _, w := range words {
+		if n := Distance(text, w); n < least && n < len(text) {
+			best, least = w, n
+		}
+	}
+	return best
 }
 
 // places calls visit for every field below f.
