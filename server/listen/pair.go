@@ -127,6 +127,9 @@ func (p *Pair) look(atOnce bool) error {
 	cert, sum, err := p.read()
 	switch {
 	case err == nil && sum == p.used:
+		if p.err != nil {
+			p.log.Info("listen: the server certificate files are back as they were", "file", p.certFile)
+		}
 		p.err, p.suspect, p.reported = nil, [sha256.Size]byte{}, [sha256.Size]byte{}
 		return nil
 	case err == nil:
