@@ -187,9 +187,10 @@ func Run(t *testing.T, target Target) {
 		t.Log("left out: " + text)
 	}
 	spoken := 0
+	var fault error
 	for _, by := range protocols {
 		p := &prober{target: target, by: by}
-		if !p.speaks() {
+		if fault = p.speaks(); fault != nil {
 			t.Logf("left out: %s, which the deployment does not speak", by)
 			continue
 		}
@@ -223,7 +224,7 @@ func Run(t *testing.T, target Target) {
 		})
 	}
 	if spoken == 0 {
-		t.Error("the deployment speaks neither TLS 1.2 nor TLS 1.3, or it cannot be reached")
+		t.Errorf("the deployment speaks neither TLS 1.2 nor TLS 1.3, or it cannot be reached; for a CA of your own set RootCAs: %v", fault)
 	}
 }
 

@@ -223,7 +223,7 @@ func TestControl(t *testing.T) {
 	if err := refused(p.token(nil, request{})); err == nil {
 		t.Error("a closed port has refused an attack")
 	}
-	if p.speaks() {
+	if p.speaks() == nil {
 		t.Error("a closed port speaks TLS")
 	}
 	if err := refused(answer{err: context.DeadlineExceeded}); err == nil {

@@ -197,21 +197,27 @@ func (p *prober) control() error {
 	return nil
 }
 
-// speaks reports whether the deployment speaks the protocol.
-func (p *prober) speaks() bool {
+// speaks returns nil if the deployment speaks the protocol.
+func (p *prober) speaks() error {
 	c, tr := p.client(nil)
 	defer tr.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, p.target.TokenURL, nil)
 	if err != nil {
-		return false
+		return err
 	}
 	a := do(c, req)
 	if a.err == nil {
-		return true
+		return nil
 	}
 	// It may demand a certificate.
 	leaf, err := p.target.CA.Leaf(p.target.Client)
-	return err == nil && p.token(of(leaf), request{}).err == nil
+	if err != nil {
+		return err
+	}
+	if p.token(of(leaf), request{}).err == nil {
+		return nil
+	}
+	return a.err
 }
 
 // thumbprint is x5t#S256 (RFC 8705, Section 3.1).
