@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/internal/jws"
 	"github.com/certbound/certbound/internal/memo"
 	"github.com/certbound/certbound/resourceserver"
@@ -56,6 +58,8 @@ type Identity struct {
 	fields []string
 	signer *jws.Signer
 	signed *memo.Memo[signedAssertion]
+	// encoded are certificates as they stand in the fields, by what a client presents.
+	encoded *memo.Memo[[2]string]
 }
 
 type signedAssertion struct {
@@ -68,11 +72,12 @@ const (
 	fieldClientCertChain = "Client-Cert-Chain"
 	assertionType        = "client-assertion+jwt"
 	maxAssertions        = 16 << 20 // bytes that are remembered
+	maxEncoded           = 8 << 20
 )
 
 // NewIdentity reports every wrong setting at once.
 func NewIdentity(cfg IdentityConfig) (*Identity, error) {
-	id := &Identity{cfg: cfg}
+	id := &Identity{cfg: cfg, encoded: memo.New[[2]string](maxEncoded)}
 	var faults []error
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("gateway: identity: "+format, args...))
@@ -166,14 +171,11 @@ func (id *Identity) set(h http.Header, v *Verdict) error {
 	if id == nil {
 		return nil
 	}
-	if leaf := v.Presented.Leaf(); leaf != nil && id.cfg.ClientCert {
-		h[fieldClientCert] = []string{byteSequence(leaf.Raw)}
-		if chain := v.Presented.Chain(); id.cfg.ClientCertChain && len(chain) > 0 {
-			items := make([]string, len(chain))
-			for i, c := range chain {
-				items[i] = byteSequence(c.Raw)
-			}
-			h[fieldClientCertChain] = []string{strings.Join(items, ", ")}
+	if id.cfg.ClientCert && v.Presented.Leaf() != nil {
+		leaf, chain := id.certificate(v.Presented)
+		h[fieldClientCert] = []string{leaf}
+		if chain != "" {
+			h[fieldClientCertChain] = []string{chain}
 		}
 	}
 	if v.Token == nil {
@@ -190,6 +192,26 @@ func (id *Identity) set(h http.Header, v *Verdict) error {
 		h[a.Field] = []string{text}
 	}
 	return nil
+}
+
+// certificate returns the values of the two fields. They are encoded once for a chain that
+// a client sends.
+func (id *Identity) certificate(p *certsource.Presented) (leaf, chain string) {
+	digest := p.Digest()
+	key := string(digest[:])
+	if e, ok := id.encoded.Get(key); ok {
+		return e[0], e[1]
+	}
+	leaf = byteSequence(p.Leaf().Raw)
+	if id.cfg.ClientCertChain && len(p.Chain()) > 0 {
+		items := make([]string, len(p.Chain()))
+		for i, c := range p.Chain() {
+			items[i] = byteSequence(c.Raw)
+		}
+		chain = strings.Join(items, ", ")
+	}
+	id.encoded.Put(key, [2]string{leaf, chain}, len(key)+len(leaf)+len(chain))
+	return leaf, chain
 }
 
 // byteSequence returns a Byte Sequence of structured fields (RFC 8941, Section 3.3.5).
@@ -261,7 +283,8 @@ func encodeField(s string) string {
 func (id *Identity) assertion(a *AssertionConfig, v *Verdict) (string, error) {
 	now := a.Now()
 	t := v.Token
-	key := t.ID + "\x00" + t.ClientID + "\x00" + t.Subject + "\x00" + t.Confirmation.X5TS256 + "\x00" + t.Expires.String() + "\x00" + strings.Join(t.Scopes, " ")
+	key := t.ID + "\x00" + t.ClientID + "\x00" + t.Subject + "\x00" + t.Confirmation.X5TS256 + "\x00" +
+		strconv.FormatInt(t.Expires.Unix(), 36) + "\x00" + strings.Join(t.Scopes, " ")
 	if s, ok := id.signed.Get(key); ok && now.Before(s.until) {
 		return s.text, nil
 	}
