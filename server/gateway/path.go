@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"errors"
+	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxPath bounds a path, in bytes as sent.
@@ -13,7 +15,7 @@ const maxPath = 8 << 10
 var (
 	errPathForm      = errors.New("the path does not begin with a slash, or is too long")
 	errPathEscape    = errors.New("a percent sign in the path is not followed by two hexadecimal digits, or escapes a percent sign that begins another escape")
-	errPathCharacter = errors.New("the path has an encoded slash, backslash or control character, a semicolon, or a character that is not ASCII")
+	errPathCharacter = errors.New("the path has an encoded slash, backslash or control character, a semicolon, a character that is not ASCII, or an encoded one that is not UTF-8")
 	errPathSegment   = errors.New("the path has an empty segment, or a dot segment")
 )
 
@@ -24,7 +26,8 @@ var (
 //
 // What programs take for different things is refused, not repaired: an encoded slash,
 // backslash or control character, a percent sign that is encoded twice, dot segments and
-// empty ones, semicolons, and bytes that are not ASCII. Case is not touched; an upstream
+// empty ones, semicolons, bytes that are not ASCII, and encoded ones that are not UTF-8,
+// such as the long forms of a dot. Case is not touched; an upstream
 // that does not mind the case needs its routes spelled out.
 func NormalPath(escaped string) (string, error) {
 	if escaped == "" || escaped[0] != '/' || len(escaped) > maxPath {
@@ -101,6 +104,9 @@ func rewritePath(s string) (string, error) {
 			return "", errPathCharacter
 		}
 		out = append(out, '%', digits[c>>4], digits[c&15])
+	}
+	if plain, err := url.PathUnescape(string(out)); err != nil || !utf8.ValidString(plain) {
+		return "", errPathCharacter
 	}
 	// In the result, since the digits may have been escaped themselves: %25%32%65.
 	s = string(out)

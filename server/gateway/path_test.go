@@ -39,6 +39,7 @@ func TestNormalPath(t *testing.T) {
 		{"line end", "/a%0d%0aX-Auth-Sub:x", "", errPathCharacter},
 		{"not ASCII", "/caf\xc3\xa9", "", errPathCharacter},
 		{"a space", "/a b", "", errPathCharacter},
+		{"dots in a form that is too long", "/public/%c0%ae%c0%ae/admin", "", errPathCharacter},
 		{"encoded twice", "/%252e%252e/admin", "", errPathEscape},
 		{"encoded twice, in parts", "/%25%32%65%25%32e/admin", "", errPathEscape},
 		{"cut off", "/a%2", "", errPathEscape},

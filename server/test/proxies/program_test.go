@@ -7,6 +7,7 @@ package proxies
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io/fs"
@@ -111,6 +112,8 @@ type settings struct {
 	origin [3]string // in place of 127.0.0.1:8443, :8444 and :8445
 	// edits are further replacements, old and new.
 	edits []string
+	// name is a server name that is served. If empty, as.test.
+	name string
 }
 
 // start runs the program with its documented configuration until the test ends.
@@ -180,7 +183,7 @@ func (p *program) start(t *testing.T, s settings) *proxy {
 		log.Close()
 	})
 	// It is ready when a handshake succeeds: some listen before they have read all.
-	cfg := &tls.Config{ServerName: "as.test", RootCAs: fixture.Certs().ServerCA.Pool()}
+	cfg := &tls.Config{ServerName: cmp.Or(s.name, "as.test"), RootCAs: fixture.Certs().ServerCA.Pool()}
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		c, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Second}, "tcp", px.tls, cfg)
 		if err == nil {
@@ -221,6 +224,9 @@ func (p *program) replacer(dir string, px *proxy, s settings) *replacer {
 	}
 	r.pairs = append(r.pairs, "/etc/certbound/proxy/", dir+"/")
 	for i, documented := range []string{"127.0.0.1:8443", "127.0.0.1:8444", "127.0.0.1:8445"} {
+		if s.origin[i] == "" {
+			continue
+		}
 		r.pairs = append(r.pairs, documented, s.origin[i])
 	}
 	return r
