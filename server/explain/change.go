@@ -105,6 +105,13 @@ func (x *explainer) changes() {
 		x.add("the registrations", "register the client", x.command("client add", x.id()))
 	case decision.ClientDisabled:
 		x.registration("disabled", "accept the client again", x.command("client update", x.id(), "--enable"))
+	case decision.ScopeNotAllowed:
+		x.registration("scope", "allow it, if the client may have it; tokens.scopes has what exists",
+			x.command("client update", x.id(), "--scope", strings.TrimSpace(c.Expected+" "+c.Found)))
+		x.add("the client", "ask for less", "")
+	case decision.ResourceNotAllowed:
+		x.setting("tokens.resources", "add the resource, if the server does not have it", "")
+		x.registration("resources", "allow it, if the client may ask for it", "")
 	case decision.ChainIncomplete:
 		issuer := "the issuer that is named above"
 		if x.issuerDER != nil {
@@ -112,6 +119,7 @@ func (x *explainer) changes() {
 		}
 		x.setting(x.setKey("intermediates"), "add a PEM file with the certificate of "+issuer+": a helper, never an anchor", "")
 		x.add("the client", "send the intermediates after the certificate, if nothing in between drops them", "")
+		x.setting(x.setKey("anchors"), "if that issuer is a root CA that may issue certificates for these clients: add it. If it is the CA of somebody else, the client has sent the wrong certificate", "")
 	case decision.UnknownAuthority, decision.BadSignature, decision.NoAnchors:
 		x.setting(x.setKey("anchors"), "add the PEM file of the CA, if it may issue certificates for these clients", "")
 		x.anchorSet()

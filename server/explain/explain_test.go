@@ -254,6 +254,36 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// A grant that was refused names the member of the registration, and quotes what the
+// client has asked for.
+func TestRecordOfGrant(t *testing.T) {
+	for _, tt := range []struct {
+		check decision.Check
+		place Place
+		where string
+		line  string
+	}{
+		{decision.Check{Reason: decision.ScopeNotAllowed, Expected: "read", Found: "write"}, Place{},
+			"the registration of billing", "certbound client update billing --scope 'read write'"},
+		{decision.Check{Reason: decision.ScopeNotAllowed, Found: "$(id)"}, Place{},
+			"the registration of billing", "certbound client update billing --scope '$(id)'"},
+		{decision.Check{Reason: decision.ScopeNotAllowed, Expected: "read", Found: "write"}, Place{"clients[0]", "certbound.yaml:9"},
+			"certbound.yaml:9 clients[0].scope", ""},
+		{decision.Check{Reason: decision.ResourceNotAllowed, Expected: "https://a.example", Found: "https://b.example"}, Place{"clients[0]", "certbound.yaml:9"},
+			"tokens.resources", ""},
+	} {
+		tt.check.Name, tt.check.Outcome = decision.CheckGrant, decision.Failed
+		d := &decision.Decision{ClientID: "billing", Checks: []decision.Check{tt.check}}
+		r, err := Explain(t.Context(), Input{Record: &Record{ID: "1", Decision: d}, Client: billing(), ClientPlace: tt.place})
+		if err != nil || len(r.Changes) != 2 {
+			t.Fatalf("%+v %v", r, err)
+		}
+		if c := r.Changes[0]; c.Where != tt.where || c.Line != tt.line {
+			t.Errorf("%+v, want %s and %s", c, tt.where, tt.line)
+		}
+	}
+}
+
 // An unknown preset, and one that lacks a setting, are errors and not findings.
 func TestPresetErrors(t *testing.T) {
 	leaf := pkitest.MustSelfSigned(pkitest.LeafOptions{})
