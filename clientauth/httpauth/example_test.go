@@ -122,14 +122,22 @@ func ExampleRefusal_Continue() {
 
 // Clients in a table of your own, and the listener that goes with it.
 func ExampleNew() {
-	var paths *pki.Validator
+	var partnersPEM []byte // the CAs that issue for partners
 	var subjectOf func(ctx context.Context, clientID string) (string, error)
 	var token http.Handler
 
+	anchors, err := pki.ParsePEM("partners.pem", partnersPEM)
+	if err != nil {
+		log.Fatal(err)
+	}
+	paths, err := pki.NewValidator(pki.Config{Sets: []pki.Set{{Name: "partners", Anchors: anchors}}})
+	if err != nil {
+		log.Fatal(err)
+	}
 	auth, err := httpauth.New(httpauth.Config{
 		Methods: httpauth.PKI,
 		Source:  certsource.TLS{},
-		Paths:   paths, // *pki.Validator: which CAs may issue for whom
+		Paths:   paths,
 		Subjects: clientauth.SubjectDNs("partners", func(ctx context.Context, id string) (string, error) {
 			return subjectOf(ctx, id) // "CN=billing,O=Agora,C=US", or "" if unknown
 		}),
