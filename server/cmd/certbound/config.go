@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -114,6 +115,27 @@ environment and from files in place, secrets left out. Nothing is started.`,
 	return cmd
 }
 
+// otherKind adds a hint if the faults are those of a file of the other kind: the gateway's
+// where the server's is read, or the reverse.
+func otherKind(err error, name string, gateway bool) error {
+	e, ok := errors.AsType[*config.Error](err)
+	if !ok {
+		return err
+	}
+	key, hint := "routes", name+" looks like a file of the gateway: 'certbound config check --gateway' and 'certbound gateway' read it"
+	if gateway {
+		key, hint = "listen.public", name+" looks like a file of the authorization server: 'certbound config check' without --gateway and 'certbound serve' read it"
+	}
+	for i, f := range e.Faults {
+		if f.Path == key && strings.HasPrefix(f.Text, "unknown key") {
+			faults := e.Unwrap()
+			faults[i] = hinted(faults[i], "%s", hint)
+			return errors.Join(faults...)
+		}
+	}
+	return err
+}
+
 // A checkedFile is a configuration file of either kind.
 type checkedFile interface {
 	Check(now time.Time) ([]config.Fault, error)
@@ -123,7 +145,9 @@ type checkedFile interface {
 
 func loadChecked(name string, gateway bool) (checkedFile, error) {
 	if gateway {
-		return config.LoadGateway(name)
+		file, err := config.LoadGateway(name)
+		return file, otherKind(err, name, gateway)
 	}
-	return config.Load(name)
+	file, err := config.Load(name)
+	return file, otherKind(err, name, gateway)
 }

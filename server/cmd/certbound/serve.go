@@ -53,7 +53,7 @@ func (a *app) serve(ctx context.Context, name string) error {
 
 	file, err := config.Load(name)
 	if err != nil {
-		return err
+		return otherKind(err, name, false)
 	}
 	warnings, err := file.Check(a.now())
 	if err != nil {
