@@ -41,51 +41,66 @@ func freePorts(t *testing.T, n int) []string {
 	return out
 }
 
-// "Protect an API in five minutes", as it stands on the page: each block is run, or written
-// to its file, and what the page shows is what comes out. Only the ports are others.
+// "Protect an API in five minutes", as it stands on the page.
 func TestGatewayPage(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "gateway.md"))
+	ports := freePorts(t, 6)
+	runPage(t, "gateway.md", 8, ports, map[string]string{"http.server": ports[5], "certbound gateway": ports[3]},
+		"9443", ports[3], "9091", ports[4], "9000", ports[5])
+}
+
+// runPage runs the five minutes of a page word for word: each block is run, or written to
+// its file, and what the page shows is what comes out. Only the ports are others: the first
+// three are those of certbound dev. A block with one of the words of servers runs on until
+// the test ends; it is ready when somebody listens on the port.
+func runPage(t *testing.T, name string, want int, ports []string, servers map[string]string, replace ...string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 6)
-	text := strings.NewReplacer("8443", ports[0], "8445", ports[2], "9443", ports[3], "9091", ports[4], "9000", ports[5],
-		"certbound dev\n", fmt.Sprintf("certbound dev --port %s --mtls-port %s --api-port %s\n", ports[0], ports[1], ports[2])).Replace(string(page))
+	servers["certbound dev"] = ports[0]
+	text := strings.NewReplacer(append(replace, "8443", ports[0], "8445", ports[2],
+		"certbound dev\n", fmt.Sprintf("certbound dev --port %s --mtls-port %s --api-port %s\n", ports[0], ports[1], ports[2]))...).Replace(string(page))
 	_, text, _ = strings.Cut(text, "## Five minutes\n")
 	text, _, _ = strings.Cut(text, "\n## ")
 	dir := t.TempDir()
-	env := append(os.Environ(), "PATH="+filepath.Dir(programPath)+":"+os.Getenv("PATH"))
+	env := append(os.Environ(), "PATH="+filepath.Dir(programPath)+":"+os.Getenv("PATH")+":/usr/sbin")
 	write(t, dir, "vars", nil)
 	var out string
 	steps := 0
-	for _, m := range regexp.MustCompile("(?ms)^```(sh|yaml|text)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+blocks:
+	for _, m := range regexp.MustCompile("(?ms)^```(sh|yaml|nginx|text)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
 		steps++
-		switch kind, block := m[1], m[2]; {
-		case kind == "yaml":
+		kind, block := m[1], m[2]
+		switch kind {
+		case "yaml", "nginx":
 			name, _, _ := strings.Cut(strings.TrimPrefix(block, "# "), "\n")
 			write(t, dir, name, []byte(block))
-		case kind == "text":
+			continue
+		case "text":
 			if strings.TrimSpace(out) != strings.TrimSpace(block) {
 				t.Errorf("the page shows\n%s\nand this came out\n%s", block, out)
 			}
-		case strings.Contains(block, "certbound dev") || strings.Contains(block, "http.server") || strings.Contains(block, "certbound gateway"):
-			background(t, dir, env, block)
-			waitFor(t, map[bool]string{true: ports[0]}[strings.Contains(block, "certbound dev")]+
-				map[bool]string{true: ports[5]}[strings.Contains(block, "http.server")]+
-				map[bool]string{true: ports[3]}[strings.Contains(block, "certbound gateway")])
-		default:
-			// One shell for all: what it sets, the next block finds.
-			cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eo pipefail; . ./vars; set -a\n"+block+"\nset +a; declare -p TOKEN > vars")
-			cmd.Dir, cmd.Env = dir, env
-			combined, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%s\n%v\n%s", block, err, combined)
-			}
-			out = string(combined)
+			continue
 		}
+		for word, port := range servers {
+			if strings.Contains(block, word) {
+				background(t, dir, env, block)
+				waitFor(t, port)
+				continue blocks
+			}
+		}
+		// One shell for all: what it sets, the next block finds.
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eo pipefail; . ./vars; set -a\n"+block+"\nset +a; declare -p TOKEN > vars")
+		cmd.Dir, cmd.Env = dir, env
+		combined, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s\n%v\n%s", block, err, combined)
+		}
+		out = string(combined)
 	}
-	if steps != 8 {
-		t.Errorf("%d blocks were found", steps)
+	if steps != want {
+		t.Errorf("%d blocks were found, want %d", steps, want)
 	}
 }
 
