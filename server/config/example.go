@@ -20,7 +20,8 @@ func WriteGatewayExample(w io.Writer) error {
 
 func writeExample(w io.Writer, root *field, what, schema string) error {
 	e := &exampleWriter{}
-	e.comment("", what+` Unknown keys are errors.
+	e.comment("", what+` What stands without # in front
+has to be set; the rest shows its default. Unknown keys are errors.
 
 Any value can stand elsewhere: env:NAME takes it from the environment, file:PATH from a file, without its last line end. text: in front of a value that begins with one of these words takes it as it is. Relative paths count from the folder of this file.`)
 	e.out.WriteByte('\n')

@@ -33,9 +33,10 @@ func (o *storyPrinter) begin(s *story) {
 	}
 	o.line("%s", o.p.paint(bold, "Running"))
 	sh := &sheet{}
-	sh.add("authorization server", s.issuer+"  asks nobody for a certificate")
-	sh.add("mutual TLS", s.mtls+"  asks, and judges each request")
-	sh.add("demo API", s.api+"  takes only tokens of the caller's certificate")
+	width := max(len(s.issuer), len(s.mtls), len(s.api)) // ports have four or five digits
+	sh.add("authorization server", pad(s.issuer, width)+"  asks nobody for a certificate")
+	sh.add("mutual TLS", pad(s.mtls, width)+"  asks, and judges each request")
+	sh.add("demo API", pad(s.api, width)+"  takes only tokens of the caller's certificate")
 	sh.add("folder", s.folder.dir+"  "+state)
 	sh.print(o.a.stdout, o.p, "  ")
 	o.line("")
