@@ -115,22 +115,20 @@ environment and from files in place, secrets left out. Nothing is started.`,
 	return cmd
 }
 
-// otherKind adds a hint if the faults are those of a file of the other kind: the gateway's
+// otherKind says so if the faults are those of a file of the other kind: the gateway's
 // where the server's is read, or the reverse.
-func otherKind(err error, name string, gateway bool) error {
+func otherKind(err error, gateway bool) error {
 	e, ok := errors.AsType[*config.Error](err)
 	if !ok {
 		return err
 	}
-	key, hint := "routes", name+" looks like a file of the gateway: 'certbound config check --gateway' and 'certbound gateway' read it"
+	key, hint := "routes", "this looks like a file of the gateway: 'certbound config check --gateway' and 'certbound gateway' read it"
 	if gateway {
-		key, hint = "listen.public", name+" looks like a file of the authorization server: 'certbound config check' without --gateway and 'certbound serve' read it"
+		key, hint = "listen.public", "this looks like a file of the authorization server: 'certbound config check' without --gateway and 'certbound serve' read it"
 	}
 	for i, f := range e.Faults {
 		if f.Path == key && strings.HasPrefix(f.Text, "unknown key") {
-			faults := e.Unwrap()
-			faults[i] = hinted(faults[i], "%s", hint)
-			return errors.Join(faults...)
+			e.Faults[i].Fix = hint
 		}
 	}
 	return err
@@ -146,8 +144,8 @@ type checkedFile interface {
 func loadChecked(name string, gateway bool) (checkedFile, error) {
 	if gateway {
 		file, err := config.LoadGateway(name)
-		return file, otherKind(err, name, gateway)
+		return file, otherKind(err, gateway)
 	}
 	file, err := config.Load(name)
-	return file, otherKind(err, name, gateway)
+	return file, otherKind(err, gateway)
 }

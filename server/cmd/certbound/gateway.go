@@ -70,7 +70,7 @@ func (a *app) gateway(ctx context.Context, name string) error {
 
 	file, err := config.LoadGateway(name)
 	if err != nil {
-		return otherKind(err, name, true)
+		return otherKind(err, true)
 	}
 	warnings, err := file.Check(a.now())
 	if err != nil {

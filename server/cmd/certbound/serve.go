@@ -53,7 +53,7 @@ func (a *app) serve(ctx context.Context, name string) error {
 
 	file, err := config.Load(name)
 	if err != nil {
-		return otherKind(err, name, false)
+		return otherKind(err, false)
 	}
 	warnings, err := file.Check(a.now())
 	if err != nil {
