@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-const events = `{"Action":"attr","Package":"github.com/certbound/certbound/pki","Test":"TestA/x","Key":"requirement","Value":"M-2-1 M-2-2"}
-{"Action":"output","Package":"github.com/certbound/certbound/pki","Test":"TestA/x","Output":"noise\n"}
-{"Action":"pass","Package":"github.com/certbound/certbound/pki","Test":"TestA/x"}
+const events = `{"Action":"attr","Package":"github.com/certbound/certbound/pki","Test":"TestA/https://127.0.0.1:4711/x","Key":"requirement","Value":"M-2-1 M-2-2"}
+{"Action":"output","Package":"github.com/certbound/certbound/pki","Test":"TestA/https://127.0.0.1:4711/x","Output":"noise\n"}
+{"Action":"pass","Package":"github.com/certbound/certbound/pki","Test":"TestA/https://127.0.0.1:4711/x"}
 {"Action":"attr","Package":"github.com/certbound/certbound","Test":"TestB","Key":"attack","Value":"1"}
 {"Action":"output","Package":"github.com/certbound/certbound","Test":"TestB","Output":"why it failed\n"}
 {"Action":"fail","Package":"github.com/certbound/certbound","Test":"TestB"}
@@ -38,7 +38,7 @@ func TestReadRun(t *testing.T) {
 	}
 	for _, want := range []string{
 		"2 of 3 rows have a passing test",
-		"| M-2-1 | one | `pki` TestA/x | pass |",
+		"| M-2-1 | one | `pki` TestA/https://127.0.0.1:PORT/x | pass |",
 		"| M-2-3 | three |  | no test |",
 		"| 1 | some | `certbound` TestB | fail |",
 	} {
