@@ -80,7 +80,7 @@ type slowBody struct {
 	io.ReadCloser
 	x        *exchange
 	deadline time.Time
-	ended    bool
+	err      error // how it ended
 }
 
 // abandonAfter bounds how long the server may read what an upstream did not want to.
@@ -88,12 +88,17 @@ const abandonAfter = 5 * time.Second
 
 // abandon is called when the answer is there.
 func (b *slowBody) abandon() {
-	if !b.ended {
+	if b.err == nil {
 		http.NewResponseController(b.x.w).SetReadDeadline(time.Now().Add(abandonAfter))
 	}
 }
 
 func (b *slowBody) Read(p []byte) (int, error) {
+	if b.err != nil {
+		// The transport looks for more than the Content-Length. By then the server may
+		// have closed the body, since the answer has begun; that error would cut it off.
+		return 0, b.err
+	}
 	// A stream of unknown length, of a client whose token is good, may be silent: its end
 	// is the token's.
 	bounded := b.x.in.ContentLength >= 0 || b.x.verdict.Token == nil
@@ -104,9 +109,7 @@ func (b *slowBody) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.ended = true
-	}
+	b.err = err
 	if err != nil && bounded {
 		// Or the server would take the deadline for the client's going away.
 		http.NewResponseController(b.x.w).SetReadDeadline(time.Time{})
