@@ -52,6 +52,7 @@ type loadFailure struct {
 }
 
 type keySnapshot struct {
+	from  *jwks.Set
 	id    [sha256.Size]byte // of the keys, so that a cached verdict knows by which it was reached
 	byKID map[string][]issuerKey
 	all   []issuerKey
@@ -81,7 +82,7 @@ func (k issuerKey) fits(alg string) bool {
 }
 
 func newSnapshot(set *jwks.Set, at time.Time) (*keySnapshot, error) {
-	s := &keySnapshot{byKID: make(map[string][]issuerKey), at: at}
+	s := &keySnapshot{from: set, byKID: make(map[string][]issuerKey), at: at}
 	for _, k := range set.Keys {
 		if k.Use != "" && k.Use != "sig" {
 			continue
@@ -191,15 +192,14 @@ func (k *issuerKeys) refetch(ctx context.Context, old *keySnapshot) (*keySnapsho
 	if err != nil {
 		return nil, err
 	}
-	set, fresh, err := k.fetcher.Refetch(ctx, uri)
+	set, _, err := k.fetcher.Refetch(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
-	if !fresh {
-		if s := k.snapshot.Load(); s != nil {
-			return s, nil
-		}
-		return old, nil
+	// What counts is not who has fetched: another caller's fetch may have landed, and its
+	// keys not be stored yet.
+	if s := k.snapshot.Load(); s != nil && s.from == set {
+		return s, nil
 	}
 	return k.store(set)
 }
