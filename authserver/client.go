@@ -43,6 +43,31 @@ type Client struct {
 	Scope              string   `json:"scope,omitempty"` // the scopes it may have, space-separated
 	SigningAlg         string   `json:"token_endpoint_auth_signing_alg,omitempty"`
 
+	// For authorization_code (RFC 7591, Section 2; OpenID Connect Registration, Section 2).
+
+	// RedirectURIs are compared as exact strings. The one exception is the port of a
+	// loopback IP literal with http (RFC 8252, Section 7.3).
+	RedirectURIs           []string `json:"redirect_uris,omitempty"`
+	ResponseTypes          []string `json:"response_types,omitempty"` // only "code"
+	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
+	// RequirePAR refuses authorization requests that were not pushed (RFC 9126, Section 6).
+	RequirePAR bool `json:"require_pushed_authorization_requests,omitempty"`
+	// RequireSignedRequests refuses requests without a signed request object (RFC 9101,
+	// Section 10.5); RequestObjectAlg is the one algorithm that they may have.
+	RequireSignedRequests bool   `json:"require_signed_request_object,omitempty"`
+	RequestObjectAlg      string `json:"request_object_signing_alg,omitempty"`
+	IDTokenAlg            string `json:"id_token_signed_response_alg,omitempty"`
+	DefaultMaxAge         int    `json:"default_max_age,omitempty"` // seconds; 0: none
+	// For the pages.
+	URI       string   `json:"client_uri,omitempty"`
+	LogoURI   string   `json:"logo_uri,omitempty"`
+	PolicyURI string   `json:"policy_uri,omitempty"`
+	TermsURI  string   `json:"tos_uri,omitempty"`
+	Contacts  []string `json:"contacts,omitempty"`
+
+	SoftwareID      string `json:"software_id,omitempty"`
+	SoftwareVersion string `json:"software_version,omitempty"`
+
 	// Members of ours; none is taken from a client's own request.
 
 	// AnchorSet names the CAs for this client. If empty, the server's default.
@@ -61,6 +86,15 @@ type Client struct {
 	// whose audience has one of them. If empty, the default resource.
 	Introspects []string `json:"certbound_introspects,omitempty"`
 	Disabled    bool     `json:"certbound_disabled,omitempty"`
+	// Profile is "fapi2", or empty for the server's.
+	Profile string `json:"certbound_profile,omitempty"`
+	// SkipConsent is for clients of the operator's own: people are not asked.
+	SkipConsent bool `json:"certbound_skip_consent,omitempty"`
+	// RegistrationTokenHash is the SHA-256, in base64url, of the registration access
+	// token (RFC 7592), for clients that have registered themselves. Dynamic says that
+	// this one has. Neither is ever printed to the client.
+	RegistrationTokenHash string `json:"certbound_registration_token_hash,omitempty"`
+	Dynamic               bool   `json:"certbound_dynamic,omitempty"`
 
 	// SecretHash is a hash of the client secret (see HashSecret), for
 	// client_secret_basic. It is never printed.

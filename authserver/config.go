@@ -154,6 +154,13 @@ type Config struct {
 	// and its alias, and an array of one, are accepted as well.
 	StrictAssertionAudience bool
 
+	// Authorization holds the flows with a person in them. The zero value is off.
+	Authorization Authorization
+	// Profile is "fapi2" for the FAPI 2.0 Security Profile with mutual TLS, for all
+	// clients; New then refuses every setting that would break it. If empty, each client
+	// has its own.
+	Profile string
+
 	// Scopes are all scopes that exist. A client can have no others.
 	Scopes []string
 	// Resources are all audiences that exist: absolute URIs without fragment

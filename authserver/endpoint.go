@@ -39,6 +39,8 @@ type route struct {
 	// what to refuse it with.
 	post func(*exchange) *refusal
 	get  func(*exchange)
+	// any takes every method, and does all by itself.
+	any func(*exchange)
 }
 
 // An exchange is one request and what is known of it so far.
@@ -112,6 +114,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rand.Read(random[:])
 	x.id = hex.EncodeToString(random[:])
 	header[RequestIDHeader] = []string{x.id}
+	if route.any != nil {
+		route.any(x)
+		return
+	}
 	if route.get != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			header["Allow"] = headerGet
