@@ -20,7 +20,7 @@ var presetXFCC = preset{
 	Preset: Preset{
 		Name: "xfcc", Title: "Envoy, Istio, Contour (X-Forwarded-Client-Cert)", Field: "X-Forwarded-Client-Cert",
 		Form: "elements of Hash (SHA-256), Cert and Chain (percent-encoded PEM)",
-		Most: KindCertificate, Chain: "if Chain is switched on", Versions: "Envoy 1.30 and later", Config: "xfcc.md",
+		Most: KindCertificate, Chain: "if Chain is switched on", Versions: "Envoy 1.30 and later", Config: "xfcc.md", Run: true,
 		Note: "TrustedHops has no default. Cert and Chain are off by default; Hash alone is a fingerprint.",
 	},
 	build: func(p *preset, cfg PresetConfig) (Source, error) {

@@ -27,6 +27,7 @@ type caller struct {
 	sessions tls.ClientSessionCache
 	single   bool // a connection for each request
 	asked    *int // counts how often a certificate was asked for
+	named    *int // counts the CAs that it was asked for
 	config   func(*tls.Config)
 }
 
@@ -41,7 +42,10 @@ func (c caller) tls() *tls.Config {
 	if c.alpn != "" {
 		cfg.NextProtos = []string{c.alpn}
 	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	cfg.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if c.named != nil {
+			*c.named += len(info.AcceptableCAs)
+		}
 		if c.asked != nil {
 			*c.asked++
 		}

@@ -3,9 +3,12 @@
 package proxies
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -18,6 +21,7 @@ import (
 type deployment struct {
 	name    string
 	preset  string
+	hops    int // trusted_hops of xfcc
 	program program
 	field   string // the header field with the certificate
 	// write is the form of the field; an attacker knows it, too.
@@ -42,7 +46,7 @@ const (
 )
 
 // certificateFields are all fields that some configuration uses.
-var certificateFields = []string{"Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert"}
+var certificateFields = []string{"Client-Cert", "Client-Cert-Chain", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Client-Cert"}
 
 func escapedPEM(c *x509.Certificate) string {
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
@@ -54,6 +58,11 @@ func foldedPEM(c *x509.Certificate) string {
 }
 
 func base64DER(c *x509.Certificate) string { return base64.StdEncoding.EncodeToString(c.Raw) }
+
+// xfccElement is what Envoy itself writes.
+func xfccElement(c *x509.Certificate) string {
+	return fmt.Sprintf(`By=spiffe://agora.example/edge;Hash=%x;Cert="%s"`, sha256.Sum256(c.Raw), escapedPEM(c))
+}
 
 func byteSequence(c *x509.Certificate) string { return ":" + base64DER(c) + ":" }
 
@@ -145,6 +154,24 @@ func traefik(files ...string) program {
 	}
 }
 
+func envoy(files ...string) program {
+	return program{
+		name: "envoy", path: fetched, version: []string{"--version"}, number: regexp.MustCompile(`version: [0-9a-f]+/([^/]+)/`),
+		files: files, ports: []string{
+			"address: 0.0.0.0, port_value: 443}", "address: 127.0.0.1, port_value: {443}}",
+			"address: 0.0.0.0, port_value: 80}", "address: 127.0.0.1, port_value: {80}}",
+		},
+		address: func(at string) string {
+			host, port, _ := net.SplitHostPort(at)
+			return "address: " + host + ", port_value: " + port
+		},
+		// Hot restart shares memory by a number that is the same for all of one machine.
+		arguments: func(dir string) []string {
+			return []string{"--disable-hot-restart", "--concurrency", "1", "-l", "warning", "-c", filepath.Join(dir, files[0])}
+		},
+	}
+}
+
 // deployments are all that is documented as run.
 func deployments() []deployment {
 	const own = "X-SSL-Client-Cert"
@@ -154,10 +181,13 @@ func deployments() []deployment {
 		"haproxy": {" ca-ignore-err all crt-ignore-err all", ""},
 		"apache":  {"SSLVerifyClient optional_no_ca", "SSLVerifyClient optional\n        SSLCACertificateFile " + ca},
 		"caddy":   {"mode request", "mode verify_if_given\n\t\t\ttrusted_ca_cert_file " + ca},
+		"envoy":   {"trust_chain_verification: ACCEPT_UNTRUSTED", "trusted_ca: {filename: " + ca + "}"},
 		"traefik": {"clientAuthType: RequestClientCert", "clientAuthType: VerifyClientCertIfGiven\n        caFiles: [" + ca + "]"},
 	}
 	crtList := "haproxy-crt-list.txt"
 	list := []deployment{
+		{name: "envoy", preset: "xfcc", hops: 1, program: envoy("envoy-xfcc.yaml"), field: "X-Forwarded-Client-Cert", write: xfccElement, chain: chainKept},
+
 		{name: "nginx", preset: "nginx", program: nginx("nginx.conf"), field: own, write: escapedPEM},
 		{name: "haproxy", preset: "haproxy", program: haproxy("haproxy.cfg", crtList), field: own, write: base64DER, chain: chainOnce, trailers: true},
 		{name: "apache", preset: "apache", program: apache("apache.conf"), field: own, write: foldedPEM, chain: chainOnce},

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package proxies runs real proxies in front of the real server: nginx, HAProxy, Apache
-// httpd, Caddy and Traefik, each with its file of docs/proxies, on loopback. What they
+// httpd, Caddy, Traefik and Envoy, each with its file of docs/proxies, on loopback. What they
 // really send is recorded for the tests of certsource (see recording_test.go).
 package proxies
 
@@ -37,6 +37,8 @@ type program struct {
 	// ports has the places of the ports, and what to write there: old, new, …, with
 	// {443} and {80} for those of the test.
 	ports []string
+	// address writes an address as the files do. If nil, host:port.
+	address func(string) string
 	// also is another file that is made for the test, around the documented one: name
 	// and content.
 	also [2]string
@@ -80,6 +82,26 @@ func built(name string) func(*testing.T) string {
 		return path
 	}
 }
+
+// fetched finds, or fetches, Envoy.
+func fetched(t *testing.T) string {
+	path, err := fetchEnvoy()
+	if err != nil {
+		missing(t, "envoy cannot be fetched: %v", err)
+	}
+	return path
+}
+
+var fetchEnvoy = sync.OnceValues(func() (string, error) {
+	cmd := exec.Command("build/envoy/fetch.sh")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, errs.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+})
 
 // missing ends the test. That is a failure where the programs have to be there.
 func missing(t *testing.T, format string, args ...any) {
@@ -227,7 +249,11 @@ func (p *program) replacer(dir string, px *proxy, s settings) *replacer {
 		if s.origin[i] == "" {
 			continue
 		}
-		r.pairs = append(r.pairs, documented, s.origin[i])
+		to := s.origin[i]
+		if p.address != nil {
+			documented, to = p.address(documented), p.address(to)
+		}
+		r.pairs = append(r.pairs, documented, to)
 	}
 	return r
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +119,7 @@ func TestRecord(t *testing.T) {
 						head = send()
 					}
 					head = strings.ReplaceAll(head, "X-Forwarded-Server: "+host+"\n", "X-Forwarded-Server: proxy.test\n")
+					head = ownAddress.ReplaceAllString(head, "x-forwarded-for: 192.0.2.1")
 					head = strings.ReplaceAll(head, ": "+portOf(px.tls)+"\n", ": 443\n")
 					d.rfc9440(t, c.leaf, head)
 
@@ -136,8 +138,12 @@ func TestRecord(t *testing.T) {
 					}
 					name := filepath.Join(recordings, d.preset, d.name+"-"+c.name+".http")
 					if *update {
-						text := fmt.Sprintf("# preset: %s\n# origin: recorded\n# version: %s %s\n# config: docs/proxies/%s\n# expect: %s\n%s\n",
-							d.preset, d.program.name, version, d.program.files[0], want, head)
+						notes := ""
+						if d.hops > 0 {
+							notes = fmt.Sprintf("# trusted_hops: %d\n", d.hops)
+						}
+						text := fmt.Sprintf("# preset: %s\n# origin: recorded\n# version: %s %s\n# config: docs/proxies/%s\n%s# expect: %s\n%s\n",
+							d.preset, d.program.name, version, d.program.files[0], notes, want, head)
 						if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 							t.Fatal(err)
 						}
@@ -160,6 +166,9 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// Envoy puts an address of this machine in place of 127.0.0.1.
+var ownAddress = regexp.MustCompile(`x-forwarded-for: [0-9.]+`)
+
 // read says what the source makes of a head.
 func (d *deployment) read(t *testing.T, head string) string {
 	t.Helper()
@@ -167,7 +176,7 @@ func (d *deployment) read(t *testing.T, head string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := certsource.NewPreset(d.preset, certsource.PresetConfig{Hop: hop()})
+	source, err := certsource.NewPreset(d.preset, certsource.PresetConfig{Hop: hop(), TrustedHops: d.hops})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +195,7 @@ func (d *deployment) read(t *testing.T, head string) string {
 // fieldsIn returns the names that the source reads, as they are spelled in a head.
 func (d *deployment) fieldsIn(t *testing.T, head string) []string {
 	t.Helper()
-	source, err := certsource.NewPreset(d.preset, certsource.PresetConfig{Hop: hop()})
+	source, err := certsource.NewPreset(d.preset, certsource.PresetConfig{Hop: hop(), TrustedHops: d.hops})
 	if err != nil {
 		t.Fatal(err)
 	}
