@@ -76,6 +76,17 @@ func (c *cache[V]) put(key [sha256.Size]byte, value V, until time.Time) {
 	s.hand = (s.hand + 1) % len(s.ring)
 }
 
+// drop forgets a value. Its slot is taken by the next one.
+func (c *cache[V]) drop(key [sha256.Size]byte) {
+	s := &c.shard[key[0]%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.slots[key]; ok {
+		var none V
+		e.value, e.until, e.used = none, time.Time{}, false
+	}
+}
+
 func (c *cache[V]) len() (n int) {
 	for i := range c.shard {
 		c.shard[i].mu.Lock()

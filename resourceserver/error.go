@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/certbound/certbound/decision"
 )
@@ -36,6 +37,10 @@ type Error struct {
 	// RequestID leads from the answer to the log record of the refusal. It goes into
 	// [RequestIDHeader].
 	RequestID string
+	// Token is what was sent, if the issuer has issued it, whatever is wrong with it now or
+	// here. It is for the operator. RevocationAsOf is as in [Access].
+	Token          *Token
+	RevocationAsOf time.Time
 
 	reason decision.Reason
 }

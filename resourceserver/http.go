@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
@@ -24,6 +25,10 @@ type Access struct {
 	// Presented is the certificate of the request, or nil.
 	Presented *certsource.Presented
 	Decision  *decision.Decision
+	// RevocationAsOf is the moment of which it is known that the token was not revoked: when
+	// the issuer was asked about it, or the revocation feed was read, the later of both. It
+	// is zero if nobody asks.
+	RevocationAsOf time.Time
 }
 
 type contextKey struct{}
@@ -123,7 +128,7 @@ type Call struct {
 func (v *Verifier) VerifyCall(ctx context.Context, call Call) (*Access, error) {
 	d := decision.New()
 	d.Peer = certsource.Peer(ctx)
-	token, presented, err := v.judgeCall(ctx, d, call)
+	j, presented, err := v.judgeCall(ctx, d, call)
 	if err != nil {
 		if v.cfg.AdvertiseMetadata {
 			err.MetadataURL = v.metadataURL
@@ -131,16 +136,16 @@ func (v *Verifier) VerifyCall(ctx context.Context, call Call) (*Access, error) {
 		return nil, v.refuse(ctx, d, err)
 	}
 	v.allow(ctx, d)
-	return &Access{token, presented, d}, nil
+	return &Access{j.token, presented, d, j.asOf}, nil
 }
 
-func (v *Verifier) judgeCall(ctx context.Context, d *decision.Decision, call Call) (*Token, *certsource.Presented, *Error) {
+func (v *Verifier) judgeCall(ctx context.Context, d *decision.Decision, call Call) (judged, *certsource.Presented, *Error) {
 	for _, name := range call.Foreign {
 		d.Warnings = append(d.Warnings, decision.Check{Name: decision.CheckSource, Reason: decision.SourceForeignHeader, Found: name})
 	}
 	raw, err := credentials(d, call)
 	if err != nil {
-		return nil, nil, err
+		return judged{}, nil, err
 	}
 	p := call.Presented
 	if call.SourceError != nil {
@@ -150,14 +155,14 @@ func (v *Verifier) judgeCall(ctx context.Context, d *decision.Decision, call Cal
 		case decision.NoCertificate: // for the token to say whether that matters
 		default:
 			d.Via = v.cfg.Source.Name()
-			return nil, nil, fail(d, c, call.SourceError)
+			return judged{}, nil, fail(d, c, call.SourceError)
 		}
 	}
 	if d.Via = v.cfg.Source.Name(); p != nil {
 		d.Pass(decision.CheckCertificate, "RFC 8705, Section 1.2", p.Kind().String())
 	}
-	token, err := v.judge(ctx, d, Request{Token: raw, Presented: p, Scopes: call.Scopes})
-	return token, p, err
+	j, err := v.judge(ctx, d, Request{Token: raw, Presented: p, Scopes: call.Scopes})
+	return j, p, err
 }
 
 // credentials returns the token of the Authorization header.

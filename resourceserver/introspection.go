@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	maxAnswer   = 64 << 10
-	inactiveFor = 5 * time.Second // at most; an answer that refuses cannot be revoked
+	maxAnswer = 64 << 10
+	// retryStale is the least time between two attempts to renew one answer while the
+	// issuer cannot be asked.
+	retryStale = time.Second
 )
 
 // introspector asks the issuer about tokens. What it keeps is the issuer's answer with
@@ -27,10 +29,19 @@ type introspector struct {
 	client   *http.Client
 	keys     *issuerKeys // for the discovered endpoint
 	now      func() time.Time
-	active   *cache[*Token]
+	active   *cache[answer]
 	inactive *cache[struct{}]
-	asking   flight.Group[[sha256.Size]byte, *Token]
+	asking   flight.Group[[sha256.Size]byte, answer]
 	slots    chan struct{}
+}
+
+// answer is what the issuer has said of a token: nil if it is not active.
+type answer struct {
+	token *Token
+	asked time.Time
+	// renew is when the issuer is asked again, until is the end of the answer. Between
+	// them it is stale.
+	renew, until time.Time
 }
 
 func newIntrospector(cfg Config, keys *issuerKeys) *introspector {
@@ -43,9 +54,13 @@ func newIntrospector(cfg Config, keys *issuerKeys) *introspector {
 	defaultTo(&i.cfg.MaxConcurrent, 64)
 	defaultTo(&i.cfg.Timeout, 5*time.Second)
 	i.slots = make(chan struct{}, i.cfg.MaxConcurrent)
+	defaultTo(&i.cfg.InactiveFor, 5*time.Second)
 	if i.cfg.CacheFor > 0 && cfg.CacheSize > 0 {
-		i.active = newCache[*Token](cfg.CacheSize)
-		i.inactive = newCache[struct{}](max(1, cfg.CacheSize/4))
+		i.active = newCache[answer](cfg.CacheSize)
+		defaultTo(&i.cfg.MaxInactive, max(1, cfg.CacheSize/4))
+		if i.cfg.InactiveFor > 0 {
+			i.inactive = newCache[struct{}](i.cfg.MaxInactive)
+		}
 	}
 	return i
 }
@@ -63,41 +78,68 @@ func (i *introspector) endpoint(ctx context.Context) (string, error) {
 	return doc.Endpoint("introspection_endpoint", i.cfg.ClientSecret == "")
 }
 
-// token returns the token that the issuer calls active, or nil if it does not.
-func (i *introspector) token(ctx context.Context, raw string, hash [sha256.Size]byte) (*Token, error) {
+// answer returns what the issuer says of a token, or has said of it lately.
+func (i *introspector) answer(ctx context.Context, raw string, hash [sha256.Size]byte) (answer, error) {
+	now := i.now()
 	if i.active != nil {
-		now := i.now()
-		if t, ok := i.active.get(hash, now); ok {
-			return t, nil
-		}
-		if _, ok := i.inactive.get(hash, now); ok {
-			return nil, nil
+		if a, ok := i.active.get(hash, now); ok {
+			if !now.Before(a.renew) {
+				i.asking.Start(ctx, hash, i.cfg.Timeout, func(ctx context.Context) (answer, error) { return i.askAndKeep(ctx, raw, hash, a) })
+			}
+			return a, nil
 		}
 	}
-	return i.asking.Do(ctx, hash, i.cfg.Timeout, func(ctx context.Context) (*Token, error) {
-		select {
-		case i.slots <- struct{}{}:
-			defer func() { <-i.slots }()
-		case <-ctx.Done():
-			return nil, errors.New("resourceserver: introspection: too many requests at a time")
+	if i.inactive != nil {
+		if _, ok := i.inactive.get(hash, now); ok {
+			return answer{}, nil
 		}
-		asked := i.now()
-		t, err := i.ask(ctx, raw)
-		if err == nil && i.active != nil {
-			if t == nil {
-				i.inactive.put(hash, struct{}{}, asked.Add(min(i.cfg.CacheFor, inactiveFor)))
-			} else {
-				until := asked.Add(i.cfg.CacheFor)
-				if t.hasExpiry && t.Expires.Before(until) {
-					until = t.Expires
-				}
-				i.active.put(hash, t, until)
-			}
-		}
-		return t, err
-	})
+	}
+	return i.asking.Do(ctx, hash, i.cfg.Timeout, func(ctx context.Context) (answer, error) { return i.askAndKeep(ctx, raw, hash, answer{}) })
 }
 
+// askAndKeep asks the issuer and remembers the answer. stale is the one that is to be
+// renewed, if there is one.
+func (i *introspector) askAndKeep(ctx context.Context, raw string, hash [sha256.Size]byte, stale answer) (answer, error) {
+	a, err := i.askInTurn(ctx, raw)
+	if i.active == nil {
+		return a, err
+	}
+	switch {
+	case err != nil && stale.token == nil:
+	case err != nil:
+		// No word against the token. It does not live longer for it, either.
+		stale.renew = i.now().Add(retryStale)
+		i.active.put(hash, stale, stale.until)
+	case a.token == nil:
+		i.active.drop(hash)
+		if i.inactive != nil {
+			i.inactive.put(hash, struct{}{}, a.asked.Add(min(i.cfg.CacheFor, i.cfg.InactiveFor)))
+		}
+	default:
+		a.renew = a.asked.Add(i.cfg.CacheFor)
+		a.until = a.renew.Add(i.cfg.StaleFor)
+		if a.token.hasExpiry && a.token.Expires.Before(a.until) {
+			a.until = a.token.Expires
+		}
+		i.active.put(hash, a, a.until)
+	}
+	return a, err
+}
+
+// askInTurn asks with no more than MaxConcurrent at a time.
+func (i *introspector) askInTurn(ctx context.Context, raw string) (answer, error) {
+	select {
+	case i.slots <- struct{}{}:
+		defer func() { <-i.slots }()
+	case <-ctx.Done():
+		return answer{}, errors.New("resourceserver: introspection: too many requests at a time")
+	}
+	asked := i.now()
+	t, err := i.ask(ctx, raw)
+	return answer{token: t, asked: asked}, err
+}
+
+// ask returns the token that the issuer calls active, or nil if it does not.
 func (i *introspector) ask(ctx context.Context, raw string) (*Token, error) {
 	at, err := i.endpoint(ctx)
 	if err != nil {

@@ -456,8 +456,14 @@ func TestNew(t *testing.T) {
 		"alg none":                 func(c *resourceserver.Config) { c.Keys.Algorithms = []string{"none"} },
 		"introspection, no id":     func(c *resourceserver.Config) { c.Introspection = &resourceserver.Introspection{ClientSecret: "x"} },
 		"introspection, no method": func(c *resourceserver.Config) { c.Introspection = &resourceserver.Introspection{ClientID: "x"} },
-		"negative time":            func(c *resourceserver.Config) { c.Keys.Timeout = -1 },
-		"a scope with a space":     func(c *resourceserver.Config) { c.ScopesSupported = []string{"a b"} },
+		"stale, but no cache": func(c *resourceserver.Config) {
+			c.Introspection = &resourceserver.Introspection{ClientID: "x", ClientSecret: "x", CacheFor: -1, StaleFor: 1}
+		},
+		"negative stale time": func(c *resourceserver.Config) {
+			c.Introspection = &resourceserver.Introspection{ClientID: "x", ClientSecret: "x", StaleFor: -1}
+		},
+		"negative time":        func(c *resourceserver.Config) { c.Keys.Timeout = -1 },
+		"a scope with a space": func(c *resourceserver.Config) { c.ScopesSupported = []string{"a b"} },
 	}
 	for name, change := range rows {
 		t.Run(name, func(t *testing.T) {

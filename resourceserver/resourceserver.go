@@ -154,6 +154,20 @@ type Introspection struct {
 	// revoked meanwhile is accepted that long. If zero, 30 seconds; if negative, the
 	// issuer is asked for every request.
 	CacheFor time.Duration
+	// StaleFor is how long an answer is used after that, at most until exp, while it is
+	// renewed in the background, once for all requests with the token: so that no request
+	// waits, and that the issuer can be away for a moment. If the issuer then says that the
+	// token is not active, it is refused from that moment on. A token that is revoked is
+	// accepted for at most CacheFor and StaleFor together. If zero, never.
+	StaleFor time.Duration
+	// InactiveFor is how long the answer that a token is not active is used, at most
+	// CacheFor. It is never used when it is stale. If zero, 5 seconds; if negative, the
+	// issuer is asked for every request with such a token.
+	InactiveFor time.Duration
+	// MaxInactive bounds the tokens that are remembered not to be active: whoever sends
+	// made-up tokens takes no room from those that are good. If zero, a quarter of
+	// Config.CacheSize.
+	MaxInactive int
 	// MaxConcurrent bounds the requests to the issuer at one time. If zero, 64.
 	MaxConcurrent int
 	// Timeout bounds a request to the issuer. If zero, 5 seconds.
@@ -269,8 +283,11 @@ func New(cfg Config) (*Verifier, error) {
 		if i.Endpoint != "" && metadata.CheckEndpoint(i.Endpoint) != nil {
 			fault("Introspection.Endpoint: %w", metadata.CheckEndpoint(i.Endpoint))
 		}
-		if i.MaxConcurrent < 0 || i.Timeout < 0 {
+		if i.MaxConcurrent < 0 || i.Timeout < 0 || i.StaleFor < 0 || i.MaxInactive < 0 {
 			fault("Introspection: a number is negative")
+		}
+		if i.StaleFor > 0 && (i.CacheFor < 0 || cfg.CacheSize < 0) {
+			fault("Introspection.StaleFor: expected answers that are remembered, found none (CacheFor, CacheSize); leave it at zero")
 		}
 	}
 	if cfg.Revocations != nil {
@@ -344,10 +361,11 @@ func defaultClient() *http.Client {
 }
 
 // Warm fetches what the first request would have to wait for, and reports a wrong issuer
-// or an unreachable one at start. The Verifier works without it.
+// or an unreachable one at start. The Verifier works without it. Later it says whether
+// requests can be judged, and asks the issuer no more often than they do.
 func (v *Verifier) Warm(ctx context.Context) error {
-	if v.revocations != nil {
-		if err := v.revocations.fetch(ctx); err != nil {
+	if r := v.revocations; r != nil {
+		if err := r.upToDate(ctx); err != nil && (r.cfg.OnStale == RefuseStale || ctx.Err() != nil) {
 			return err
 		}
 	}
@@ -380,12 +398,12 @@ type Request struct {
 func (v *Verifier) Verify(ctx context.Context, req Request) (*Token, *decision.Decision, error) {
 	d := decision.New()
 	d.Peer = certsource.Peer(ctx)
-	token, err := v.judge(ctx, d, req)
+	j, err := v.judge(ctx, d, req)
 	if err != nil {
 		return nil, d, v.refuse(ctx, d, err)
 	}
 	v.allow(ctx, d)
-	return token, d, nil
+	return j.token, d, nil
 }
 
 func (v *Verifier) allow(ctx context.Context, d *decision.Decision) {
@@ -409,33 +427,44 @@ func (v *Verifier) refuse(ctx context.Context, d *decision.Decision, err *Error)
 	return err
 }
 
+// judged is what was found out about a token.
+type judged struct {
+	token *Token // of the issuer, whatever else is wrong with it
+	asOf  time.Time
+}
+
 // judge adds the checks to d.
-func (v *Verifier) judge(ctx context.Context, d *decision.Decision, req Request) (*Token, *Error) {
+func (v *Verifier) judge(ctx context.Context, d *decision.Decision, req Request) (j judged, err *Error) {
+	defer func() {
+		if err != nil {
+			err.Token, err.RevocationAsOf = j.token, j.asOf
+		}
+	}()
 	d.Thumbprint = req.Presented.Thumbprint()
 	if req.Presented != nil {
 		d.Via = req.Presented.Via
 	}
-	token, err := v.authentic(ctx, d, req.Token)
+	if j.token, j.asOf, err = v.authentic(ctx, d, req.Token); err != nil {
+		return j, err
+	}
+	d.ClientID = j.token.ClientID
+	if err := v.issuer(d, j.token); err != nil {
+		return j, err
+	}
+	if err := v.audience(d, j.token); err != nil {
+		return j, err
+	}
+	read, err := v.revoked(ctx, d, j.token)
+	if j.asOf.Before(read) {
+		j.asOf = read
+	}
 	if err != nil {
-		return nil, err
+		return j, err
 	}
-	d.ClientID = token.ClientID
-	if err := v.issuer(d, token); err != nil {
-		return nil, err
+	if err := v.binding(ctx, d, j.token, req.Presented); err != nil {
+		return j, err
 	}
-	if err := v.audience(d, token); err != nil {
-		return nil, err
-	}
-	if err := v.revoked(ctx, d, token); err != nil {
-		return nil, err
-	}
-	if err := v.binding(ctx, d, token, req.Presented); err != nil {
-		return nil, err
-	}
-	if err := scope(d, token, req.Scopes); err != nil {
-		return nil, err
-	}
-	return token, nil
+	return j, scope(d, j.token, req.Scopes)
 }
 
 const (
@@ -446,24 +475,26 @@ const (
 )
 
 // authentic returns a token that the issuer has signed, or calls active, and that is
-// valid now.
-func (v *Verifier) authentic(ctx context.Context, d *decision.Decision, raw string) (*Token, *Error) {
+// valid now, and when the issuer was asked about it. With an error there is still a token if
+// it was the issuer's once.
+func (v *Verifier) authentic(ctx context.Context, d *decision.Decision, raw string) (*Token, time.Time, *Error) {
 	c := decision.Check{Name: decision.CheckToken, Rule: ruleToken}
 	if raw == "" {
 		c.Reason = decision.NoToken
-		return nil, fail(d, c, nil)
+		return nil, time.Time{}, fail(d, c, nil)
 	}
 	if len(raw) > v.cfg.MaxTokenBytes {
 		c.Reason = decision.TokenMalformed
 		c.Expected = fmt.Sprintf("at most %d bytes", v.cfg.MaxTokenBytes)
 		c.Found = fmt.Sprint(len(raw))
-		return nil, fail(d, c, nil)
+		return nil, time.Time{}, fail(d, c, nil)
 	}
 	key := hash(raw)
 	if i := v.introspector; i != nil && !(i.cfg.OpaqueOnly && looksLikeJWT(raw)) {
 		return v.introspected(ctx, d, raw, key)
 	}
-	return v.signed(ctx, d, raw, key)
+	token, err := v.signed(ctx, d, raw, key)
+	return token, time.Time{}, err
 }
 
 func (v *Verifier) signed(ctx context.Context, d *decision.Decision, raw string, hash [sha256.Size]byte) (*Token, *Error) {
@@ -523,32 +554,37 @@ func (v *Verifier) signed(ctx context.Context, d *decision.Decision, raw string,
 		}
 	}
 	if c, ok := token.dates(now, v.cfg.Leeway); !ok {
-		return nil, fail(d, c, nil)
+		return token, fail(d, c, nil)
 	}
 	d.Pass(decision.CheckToken, ruleToken, "")
 	return token, nil
 }
 
-func (v *Verifier) introspected(ctx context.Context, d *decision.Decision, raw string, hash [sha256.Size]byte) (*Token, *Error) {
+func (v *Verifier) introspected(ctx context.Context, d *decision.Decision, raw string, hash [sha256.Size]byte) (*Token, time.Time, *Error) {
 	c := decision.Check{Name: decision.CheckToken, Rule: ruleInactive}
 	if !isToken(raw) {
 		c.Reason, c.Expected = decision.TokenMalformed, "a b64token"
-		return nil, fail(d, c, nil)
+		return nil, time.Time{}, fail(d, c, nil)
 	}
-	token, err := v.introspector.token(ctx, raw, hash)
+	a, err := v.introspector.answer(ctx, raw, hash)
 	if err != nil {
 		c.Reason, c.Found = decision.IssuerUnavailable, err.Error()
-		return nil, fail(d, c, err)
+		return nil, time.Time{}, fail(d, c, err)
 	}
-	if token == nil {
+	if a.token == nil {
 		c.Reason = decision.TokenInactive
-		return nil, fail(d, c, nil)
+		return nil, time.Time{}, fail(d, c, nil)
 	}
-	if c, ok := token.dates(v.cfg.Now(), v.cfg.Leeway); !ok {
-		return nil, fail(d, c, nil)
+	now := v.cfg.Now()
+	if c, ok := a.token.dates(now, v.cfg.Leeway); !ok {
+		return a.token, a.asked, fail(d, c, nil)
 	}
-	d.Pass(decision.CheckToken, ruleInactive, "")
-	return token, nil
+	found := ""
+	if !a.renew.IsZero() && !now.Before(a.renew) {
+		found = "an answer of " + now.Sub(a.asked).Round(time.Second).String() + " ago, which is being renewed"
+	}
+	d.Pass(decision.CheckToken, ruleInactive, found)
+	return a.token, a.asked, nil
 }
 
 func (v *Verifier) issuer(d *decision.Decision, token *Token) *Error {

@@ -201,11 +201,12 @@ func (v *Verifier) RevocationFeed() FeedState {
 	return FeedState{r.read, r.known.len(), r.err}
 }
 
-// revoked refuses a token that the issuer has revoked, or whose certificate it has.
-func (v *Verifier) revoked(ctx context.Context, d *decision.Decision, token *Token) *Error {
+// revoked refuses a token that the issuer has revoked, or whose certificate it has. It
+// returns when the feed was read.
+func (v *Verifier) revoked(ctx context.Context, d *decision.Decision, token *Token) (time.Time, *Error) {
 	r := v.revocations
 	if r == nil {
-		return nil
+		return time.Time{}, nil
 	}
 	c := decision.Check{Name: decision.CheckRevocation, Rule: "FAPI 2.0, Section 5.3.4"}
 	err := r.upToDate(ctx)
@@ -217,13 +218,13 @@ func (v *Verifier) revoked(ctx context.Context, d *decision.Decision, token *Tok
 	switch {
 	case isToken && token.ID != "":
 		c.Reason, c.Found = decision.TokenRevoked, fmt.Sprintf("jti %s, number %d of the issuer's revocations", clip(token.ID), byToken.number)
-		return fail(d, c, nil)
+		return read, fail(d, c, nil)
 	case isCert && token.Confirmation.X5TS256 != "":
 		c.Reason, c.Found = decision.TokenRevoked, fmt.Sprintf("certificate %s, number %d of the issuer's revocations", token.Confirmation.X5TS256, byCert.number)
-		return fail(d, c, nil)
+		return read, fail(d, c, nil)
 	case err == nil:
 		d.Pass(c.Name, c.Rule, "")
-		return nil
+		return read, nil
 	}
 	c.Reason = decision.IssuerUnavailable
 	c.Expected = "revocations that are not older than " + r.cfg.StaleAfter.String()
@@ -234,9 +235,9 @@ func (v *Verifier) revoked(ctx context.Context, d *decision.Decision, token *Tok
 	if r.cfg.OnStale == AllowStale {
 		d.Warnings = append(d.Warnings, c)
 		d.Skip(c.Name, c.Rule, "the revocations are stale, which is allowed by setting")
-		return nil
+		return read, nil
 	}
-	return fail(d, c, err)
+	return read, fail(d, c, err)
 }
 
 // upToDate returns nil if the feed is not stale. While the reader is no more than one turn
