@@ -280,6 +280,7 @@ func (cfg *Config) setDefaults() {
 	def(&cfg.SigningAlg, "ES256")
 	def(&cfg.KeyRotation.Every, 30*24*time.Hour)
 	def(&cfg.KeyRotation.Prepublish, 10*time.Minute)
+	cfg.Authorization.Refresh.setDefaults()
 	def(&cfg.MaxBody, 64<<10)
 	def(&cfg.MaxParameters, 64)
 	def(&cfg.CacheSize, 100_000)
@@ -426,6 +427,7 @@ func (cfg *Config) check() error {
 	if cfg.MaxBody < 0 || cfg.MaxParameters < 0 || cfg.CacheSize < 0 {
 		bad("MaxBody, MaxParameters, CacheSize", "must not be negative")
 	}
+	cfg.checkAuthorization(bad)
 	rules := cfg.Rules()
 	seen := map[string]bool{}
 	for _, c := range cfg.Clients {

@@ -20,6 +20,8 @@ import (
 type Server struct {
 	cfg   Config
 	rules Rules
+	// grants is the store of the flows with a person in them, or nil if they are off.
+	grants GrantStore
 	authn *clientauth.Authenticator
 
 	// What follows from the settings.
@@ -71,6 +73,10 @@ func New(cfg Config) (*Server, error) {
 		challengeBasic:  []string{`Basic realm="` + cfg.Issuer + `", charset="UTF-8"`},
 		challengeBearer: []string{`Bearer realm="` + cfg.Issuer + `"`},
 		slowSlot:        make(chan struct{}, 1),
+	}
+	if cfg.Authorization.Enabled {
+		s.grants = cfg.Store.(GrantStore) // check has made sure
+		s.quoted[cfg.Issuer] = s.jsonIssuer
 	}
 	for _, r := range cfg.Resources {
 		s.quoted[r] = quote(r)
