@@ -71,7 +71,7 @@ var Default = sync.OnceValue(func() *Set {
 })
 
 // Load returns the built-in pages with those of folder in place of the ones with the
-// same name. title stands on each page; if empty, "Sign in". A nil folder replaces
+// same name. title, the name of the operator, stands on each page; it may be empty. A nil folder replaces
 // nothing. A file that is not one of [Files], that is larger than 256 KiB, does not
 // parse, or cannot show each kind of page is an error that names it: what a person
 // would stumble on stops the start.
@@ -110,9 +110,6 @@ func Load(folder fs.FS, title string) (*Set, error) {
 			}
 			files[name] = string(data)
 		}
-	}
-	if title == "" {
-		title = "Sign in"
 	}
 	s := &Set{
 		title: title, pages: make(map[string]*template.Template),
