@@ -25,6 +25,7 @@ bench:
 	@scripts/deps.sh bench
 	go test -run '^$$' -bench . -benchmem ./... 
 	cd bench && GOWORK=off go run ./cmd/compare
+	cd bench/gateway && GOWORK=off go run .
 
 # A short run of each fuzz target; FUZZTIME=10m for a long one.
 FUZZTIME ?= 10s

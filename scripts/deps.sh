@@ -11,8 +11,16 @@ need gcc gcc      # the race detector
 need curl curl    # the printed curl lines are run
 need openssl openssl
 need python3 python3 # the HTTP service of docs/gateway.md
+need_file() { [ -e "$1" ] || want+=("$2"); }
 if [ "${1:-}" = bench ]; then
   need npm npm
+  # What bench/gateway compares with: nginx with Lua, HAProxy, Apache with mod_oauth2.
+  need nginx nginx
+  need_file /usr/lib/nginx/modules/ngx_http_lua_module.so libnginx-mod-http-lua
+  need_file /usr/share/lua/5.1/cjson lua-cjson
+  need haproxy haproxy
+  need apache2 apache2-bin
+  need_file /usr/lib/apache2/modules/mod_oauth2.so libapache2-mod-oauth2
 else
   # The proxies that server/test/proxies puts in front of the server.
   need nginx nginx

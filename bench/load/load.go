@@ -1,10 +1,11 @@
-// Package load makes token requests against a server on this machine and says what
-// they cost the server: the CPU time of its process, read from the kernel, so that
-// the cost of the client and of other processes does not count. It is bounded in
-// requests and in time, and dials loopback addresses only.
+// Package load makes requests against a server on this machine and says what they cost
+// the server: the CPU time of its process and of those that this one has started, read
+// from the kernel, so that the cost of the client and of other processes does not count.
+// It is bounded in requests and in time, and dials loopback addresses only.
 package load
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -37,8 +38,10 @@ type Target struct {
 	URL string
 	PID int
 	TLS *tls.Config
-	// Form returns the body of request number i.
+	// Form returns the body of request number i, which is a token request.
 	Form func(i int) string
+	// Token, if set, returns the access token of request number i, which is then a GET.
+	Token func(i int) string
 }
 
 // Options bound a run.
@@ -94,7 +97,7 @@ func Run(ctx context.Context, t Target, o Options) (Result, error) {
 
 	latencies := make([]time.Duration, o.Requests)
 	var done atomic.Int64
-	before, err := CPU(t.PID)
+	before, err := treeCPU(t.PID)
 	if err != nil {
 		return Result{}, err
 	}
@@ -114,7 +117,7 @@ func Run(ctx context.Context, t Target, o Options) (Result, error) {
 	if err != nil && !errors.Is(err, errTime) {
 		return Result{}, err
 	}
-	after, err := CPU(t.PID)
+	after, err := treeCPU(t.PID)
 	if err != nil {
 		return Result{}, err
 	}
@@ -151,8 +154,33 @@ func each(workers, n int, do func(int) error) error {
 }
 
 func request(ctx context.Context, client *http.Client, t Target, i int) error {
+	if t.Token != nil {
+		status, body, err := Ask(ctx, client, t.URL, t.Token(i))
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("load: %s answered %d: %.300s", t.URL, status, body)
+		}
+		return err
+	}
 	_, err := Post(ctx, client, t.URL, t.Form(i))
 	return err
+}
+
+// Ask makes one request for a resource, with a token unless that is empty.
+func Ask(ctx context.Context, client *http.Client, url, token string) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	return resp.StatusCode, body, err
 }
 
 // Post makes one token request and returns the body. Any answer but 200 is an error.
@@ -185,6 +213,41 @@ func dialLoopback(ctx context.Context, network, addr string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, addr)
 }
 
+// treeCPU returns the CPU time of a process and of all below it, such as the workers of
+// nginx.
+func treeCPU(pid int) (time.Duration, error) {
+	total, err := CPU(pid)
+	for _, child := range Children(pid) {
+		d, _ := treeCPU(child) // one that has ended counts no more
+		total += d
+	}
+	return total, err
+}
+
+// Children returns the processes that a process has started.
+func Children(pid int) []int {
+	list, _ := filepath.Glob("/proc/[0-9]*/stat")
+	var pids []int
+	for _, name := range list {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		if fields := statFields(data); len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
+			if child, err := strconv.Atoi(filepath.Base(filepath.Dir(name))); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+// statFields returns the fields of /proc/PID/stat from the third on. The second is the
+// name of the program in parentheses and may hold spaces.
+func statFields(data []byte) []string {
+	return strings.Fields(string(data)[bytes.LastIndexByte(data, ')')+1:])
+}
+
 // CPU returns the time that the threads of a process have run, in user and kernel
 // mode. The scheduler's own account is exact to the nanosecond; where the kernel does
 // not keep it, the ticks of 10 ms have to do.
@@ -213,8 +276,7 @@ func ticks(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the name of the program in parentheses and may hold spaces.
-	fields := strings.Fields(string(data)[strings.LastIndexByte(string(data), ')')+1:])
+	fields := statFields(data)
 	if len(fields) < 13 {
 		return 0, errors.New("load: /proc/PID/stat is too short")
 	}
