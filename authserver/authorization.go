@@ -83,8 +83,11 @@ type Login interface {
 // A LoginAttempt is what a login has to know of the request, and the ways out of it.
 type LoginAttempt struct {
 	Client *Client
+	// Page is what a page shows of the client, with where the browser goes afterwards.
+	Page pages.Client
 	// Reference is the value that the browser carries: the query parameter "flow" of
-	// the URLs of this attempt. It is no secret to the browser and worth nothing
+	// the URLs of this attempt, or what stands before the first dot of the parameter
+	// "state", for the answer of an upstream server to /login/callback. It is no secret to the browser and worth nothing
 	// without its cookie.
 	Reference string
 	// Action is the URL, without host, that the login page posts to and that leads back
