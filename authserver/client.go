@@ -95,6 +95,15 @@ type Client struct {
 	// this one has. Neither is ever printed to the client.
 	RegistrationTokenHash string `json:"certbound_registration_token_hash,omitempty"`
 	Dynamic               bool   `json:"certbound_dynamic,omitempty"`
+	// What a client that has registered itself was allowed at that time, so that its
+	// updates stay within it. RegisteredBy says for people on what ground it was: the
+	// name of an initial access token, the issuer of a software statement, or "open".
+	// With a StatementIssuer, each update needs a statement of that issuer.
+	RegisteredBy      string   `json:"certbound_registered_by,omitempty"`
+	StatementIssuer   string   `json:"certbound_statement_issuer,omitempty"`
+	AllowedMethods    []string `json:"certbound_allowed_methods,omitempty"`
+	AllowedGrantTypes []string `json:"certbound_allowed_grant_types,omitempty"`
+	AllowedScopes     []string `json:"certbound_allowed_scopes,omitempty"`
 
 	// SecretHash is a hash of the client secret (see HashSecret), for
 	// client_secret_basic. It is never printed.

@@ -230,6 +230,12 @@ type Rules struct {
 	DefaultResource   string
 	AssertionAlgs     []string
 	MaxTokenLifetime  time.Duration
+	// Authorization says that there is an authorization endpoint.
+	Authorization bool
+	// IDTokenAlgs are the algorithms that ID tokens can be signed with. If empty, any.
+	IDTokenAlgs []string
+	// Profile is that of the server, and of clients that name none.
+	Profile string
 }
 
 // Rules returns the rules that follow from the settings, with defaults applied.
@@ -253,6 +259,9 @@ func (cfg Config) Rules() Rules {
 		DefaultResource:  cfg.DefaultResource,
 		AssertionAlgs:    cfg.AssertionAlgs,
 		MaxTokenLifetime: cfg.MaxTokenLifetime,
+		Authorization:    cfg.Authorization.Enabled,
+		IDTokenAlgs:      []string{cfg.SigningAlg},
+		Profile:          cfg.Profile,
 	}
 }
 

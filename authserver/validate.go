@@ -68,14 +68,30 @@ func (c *Client) Method() string {
 	return c.AuthMethod
 }
 
-// mayUse reports whether the client may use a grant type. The default of RFC 7591,
-// authorization_code, does not exist here; a client without grant_types may use
-// client_credentials.
-func (c *Client) mayUse(grant string) bool {
-	if len(c.GrantTypes) == 0 {
-		return grant == GrantClientCredentials
+// Grants returns the grant types with their default: authorization_code (RFC 7591,
+// Section 2) for a client with redirect URIs, none for another one without credentials,
+// and client_credentials for all others.
+func (c *Client) Grants() []string {
+	switch {
+	case len(c.GrantTypes) > 0:
+		return slices.Clone(c.GrantTypes)
+	case len(c.RedirectURIs) > 0:
+		return []string{GrantAuthorizationCode}
+	case c.Method() == None:
+		return nil
 	}
-	return slices.Contains(c.GrantTypes, grant)
+	return []string{GrantClientCredentials}
+}
+
+// mayUse reports whether the client may use a grant type.
+func (c *Client) mayUse(grant string) bool {
+	switch {
+	case len(c.GrantTypes) > 0:
+		return slices.Contains(c.GrantTypes, grant)
+	case len(c.RedirectURIs) > 0:
+		return grant == GrantAuthorizationCode
+	}
+	return grant == GrantClientCredentials && c.Method() != None
 }
 
 // ValidateClient checks a registration against the rules, wherever it comes from:
@@ -107,7 +123,10 @@ func validate(c *Client, r *Rules) *validation {
 	v.keys()
 	v.rotation()
 	v.grant()
+	v.flow()
+	v.pages()
 	v.tokens()
+	v.profile()
 	return v
 }
 
@@ -119,8 +138,8 @@ func (v *validation) identity() {
 	if !validClientID(v.c.ID) {
 		v.fault("client_id", "expected 1 to 256 printable ASCII characters (RFC 6749, Appendix A.1), found %q", v.c.ID)
 	}
-	if len(v.c.Name) > 256 {
-		v.fault("client_name", "expected at most 256 bytes, found %d", len(v.c.Name))
+	if len(v.c.Name) > 256 || !shownText(v.c.Name) {
+		v.fault("client_name", "expected at most 256 bytes of text without control characters, found %d bytes", len(v.c.Name))
 	}
 }
 
@@ -207,6 +226,8 @@ func (v *validation) keys() {
 		v.fault("jwks_uri", "jwks and jwks_uri exclude each other (RFC 7591, Section 2)")
 	case needs && !value && uri == "":
 		v.fault("jwks", "%s needs jwks or jwks_uri", m)
+	case v.signsRequests() && !value && uri == "":
+		v.fault("jwks", "signed request objects need jwks or jwks_uri (RFC 9101, Section 10.5)")
 	}
 	if uri != "" {
 		err := jwks.CheckURL(uri)
@@ -234,11 +255,7 @@ func (v *validation) keys() {
 }
 
 func (v *validation) grant() {
-	for _, g := range v.c.GrantTypes {
-		if g != GrantClientCredentials {
-			v.fault("grant_types", "expected %s, found %q", GrantClientCredentials, g)
-		}
-	}
+	v.grantTypes()
 	for s := range strings.FieldsSeq(v.c.Scope) {
 		if !slices.Contains(v.r.Scopes, s) {
 			v.fault("scope", "the server has no scope %q", s)
@@ -326,11 +343,11 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 	c, faults := &Client{}, []Fault(nil)
 	for _, m := range members {
 		own := m.name == "client_id" || strings.HasPrefix(m.name, "certbound_")
-		if own && !trusted || !memberKnown(m.name, r.Switches, r.BoundTokens) {
+		if own && !trusted || !memberKnown(m.name, &r) {
 			continue
 		}
 		target := c.member(m.name)
-		if target == nil {
+		if target == nil || m.name == "response_types" && !r.Authorization {
 			if fault := otherFault(m.name, m.value); fault != "" {
 				faults = append(faults, Fault{m.name, fault})
 			}
@@ -347,7 +364,7 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 // ask for cannot be had here; ignoring them would promise it.
 func otherFault(name string, value json.RawMessage) string {
 	switch name {
-	case "response_types":
+	case "response_types": // without an authorization endpoint; see memberKnown
 		var types []string
 		if json.Unmarshal(value, &types) != nil {
 			return "expected a list of strings"
@@ -359,17 +376,39 @@ func otherFault(name string, value json.RawMessage) string {
 		if string(value) != "false" {
 			return "expected false, since the server binds tokens to certificates only"
 		}
+	case "subject_type":
+		if string(value) != `"public"` {
+			return `expected "public", since each person has one sub for all clients`
+		}
+	case "sector_identifier_uri":
+		return "expected none, since each person has one sub for all clients"
+	case "id_token_encrypted_response_alg", "id_token_encrypted_response_enc",
+		"userinfo_signed_response_alg", "userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc",
+		"request_object_encryption_alg", "request_object_encryption_enc",
+		"authorization_signed_response_alg", "authorization_encrypted_response_alg", "authorization_encrypted_response_enc",
+		"introspection_signed_response_alg", "introspection_encrypted_response_alg", "introspection_encrypted_response_enc":
+		return "expected none: the server encrypts nothing, and signs ID tokens and access tokens only"
 	}
 	return ""
 }
 
-// memberKnown reports whether the switches let the server know a member.
-func memberKnown(name string, sw MTLSFeature, bound bool) bool {
+// flowMembers mean something only where there is an authorization endpoint. Elsewhere
+// they are not understood (RFC 7591, Section 2); of response_types it is known that
+// none can be had.
+var flowMembers = []string{
+	"redirect_uris", "response_types", "post_logout_redirect_uris", "require_pushed_authorization_requests",
+	"require_signed_request_object", "request_object_signing_alg", "id_token_signed_response_alg", "default_max_age",
+}
+
+// memberKnown reports whether the settings let the server know a member.
+func memberKnown(name string, r *Rules) bool {
 	switch {
 	case name == "tls_client_certificate_bound_access_tokens":
-		return bound
+		return r.BoundTokens
 	case slices.Contains(subject.Kinds(), subject.Kind(name)):
-		return sw.TLSClientAuth
+		return r.Switches.TLSClientAuth
+	case name != "response_types" && slices.Contains(flowMembers, name):
+		return r.Authorization
 	}
 	return true
 }
@@ -407,6 +446,54 @@ func (c *Client) member(name string) any {
 		return &c.Scope
 	case "token_endpoint_auth_signing_alg":
 		return &c.SigningAlg
+	case "redirect_uris":
+		return &c.RedirectURIs
+	case "response_types":
+		return &c.ResponseTypes
+	case "post_logout_redirect_uris":
+		return &c.PostLogoutRedirectURIs
+	case "require_pushed_authorization_requests":
+		return &c.RequirePAR
+	case "require_signed_request_object":
+		return &c.RequireSignedRequests
+	case "request_object_signing_alg":
+		return &c.RequestObjectAlg
+	case "id_token_signed_response_alg":
+		return &c.IDTokenAlg
+	case "default_max_age":
+		return &c.DefaultMaxAge
+	case "client_uri":
+		return &c.URI
+	case "logo_uri":
+		return &c.LogoURI
+	case "policy_uri":
+		return &c.PolicyURI
+	case "tos_uri":
+		return &c.TermsURI
+	case "contacts":
+		return &c.Contacts
+	case "software_id":
+		return &c.SoftwareID
+	case "software_version":
+		return &c.SoftwareVersion
+	case "certbound_profile":
+		return &c.Profile
+	case "certbound_skip_consent":
+		return &c.SkipConsent
+	case "certbound_registration_token_hash":
+		return &c.RegistrationTokenHash
+	case "certbound_dynamic":
+		return &c.Dynamic
+	case "certbound_registered_by":
+		return &c.RegisteredBy
+	case "certbound_statement_issuer":
+		return &c.StatementIssuer
+	case "certbound_allowed_methods":
+		return &c.AllowedMethods
+	case "certbound_allowed_grant_types":
+		return &c.AllowedGrantTypes
+	case "certbound_allowed_scopes":
+		return &c.AllowedScopes
 	case "certbound_anchor_set":
 		return &c.AnchorSet
 	case "certbound_sole_san":

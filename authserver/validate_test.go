@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -178,13 +179,30 @@ func TestMemberNames(t *testing.T) {
 		ID: "x", Name: "n", AuthMethod: "tls_client_auth", SANDNS: "a.example", BoundTokens: true, UseEndpointAliases: true,
 		GrantTypes: []string{"client_credentials"}, Scope: "read", AnchorSet: "ca1", SoleEntry: true, Resources: []string{fixture.Resource},
 		TokenFormat: "opaque", TokenLifetime: 5, MayIntrospect: true, Introspects: []string{fixture.Resource}, Disabled: true,
+		RedirectURIs: []string{"https://client.example/cb"}, ResponseTypes: []string{"code"}, PostLogoutRedirectURIs: []string{"https://client.example/"},
+		RequirePAR: true, RequireSignedRequests: true, RequestObjectAlg: "PS256", IDTokenAlg: "ES256", DefaultMaxAge: 60,
+		URI: "https://client.example/", LogoURI: "https://client.example/l", PolicyURI: "https://client.example/p", TermsURI: "https://client.example/t",
+		Contacts: []string{"a@client.example"}, SoftwareID: "s", SoftwareVersion: "1", Profile: "fapi2", SkipConsent: true,
+		JWKSURI: "https://client.example/jwks", Dynamic: true, RegistrationTokenHash: "h", RegisteredBy: "invite", StatementIssuer: "https://directory.example",
+		AllowedMethods: []string{"tls_client_auth"}, AllowedGrantTypes: []string{"authorization_code"}, AllowedScopes: []string{"read"},
+	}
+	full.GrantTypes = []string{"client_credentials", "authorization_code", "refresh_token"}
+	// Nobody may forget a member here: but for secrets, rotation and dates all are set.
+	for i, value := 0, reflect.ValueOf(full); i < value.NumField(); i++ {
+		name := value.Type().Field(i).Name
+		others := strings.HasPrefix(name, "SAN") || strings.HasPrefix(name, "Next") || slices.Contains([]string{"SubjectDN", "JWKS", "SigningAlg", "SecretHash", "CurrentNotAfter", "Created", "Updated", "Version"}, name)
+		if !others && value.Field(i).IsZero() {
+			t.Errorf("%s is not set in this test", name)
+		}
 	}
 	data, err := json.Marshal(full)
 	if err != nil {
 		t.Fatal(err)
 	}
 	as := fixture.Start(t)
-	c, err := authserver.ParseMetadata(data, as.Server.Rules(), true)
+	rules := as.Server.Rules()
+	rules.Authorization = true
+	c, err := authserver.ParseMetadata(data, rules, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,10 +217,12 @@ func FuzzParseMetadata(f *testing.F) {
 	f.Add([]byte(`{"client_id":"x","token_endpoint_auth_method":"self_signed_tls_client_auth","jwks":{"keys":[]}}`))
 	f.Add([]byte(`{"client_id":"x","scope":"read","certbound_token_lifetime":1e3}`))
 	f.Add([]byte(`{"tls_client_auth_subject_dn":"CN=\u0000","CLIENT_ID":"x"}`))
+	f.Add([]byte(`{"client_id":"x","token_endpoint_auth_method":"none","redirect_uris":["com.example.app:/cb","http://[::1]:1/cb"],"response_types":["code"],"logo_uri":"https://a.example/\u00e9"}`))
 	rules := authserver.Config{
 		MTLS:        authserver.MTLSFeature{Enabled: true, TLSClientAuth: true, SelfSignedTLSClientAuth: true, CertificateBoundAccessTokens: true},
 		AuthMethods: []string{"tls_client_auth", "self_signed_tls_client_auth", "client_secret_basic", "private_key_jwt", "none"},
 		Scopes:      []string{"read"}, Resources: []string{fixture.Resource}, DefaultAnchorSet: "x",
+		Authorization: authserver.Authorization{Enabled: true},
 	}.Rules()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := authserver.ParseMetadata(data, rules, true)

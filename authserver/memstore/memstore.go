@@ -300,5 +300,9 @@ func cloneClient(c *authserver.Client) *authserver.Client {
 	out.GrantTypes = slices.Clone(c.GrantTypes)
 	out.Resources = slices.Clone(c.Resources)
 	out.Introspects = slices.Clone(c.Introspects)
+	out.RedirectURIs, out.ResponseTypes = slices.Clone(c.RedirectURIs), slices.Clone(c.ResponseTypes)
+	out.PostLogoutRedirectURIs, out.Contacts = slices.Clone(c.PostLogoutRedirectURIs), slices.Clone(c.Contacts)
+	out.AllowedMethods, out.AllowedGrantTypes = slices.Clone(c.AllowedMethods), slices.Clone(c.AllowedGrantTypes)
+	out.AllowedScopes = slices.Clone(c.AllowedScopes)
 	return &out
 }

@@ -366,6 +366,7 @@ func looseRules(c *authserver.Client) authserver.Rules {
 		Resources:        slices.Concat(c.Resources, c.Introspects),
 		AssertionAlgs:    []string{"ES256", "PS256", "EdDSA", "RS256"},
 		MaxTokenLifetime: 366 * 24 * time.Hour,
+		Authorization:    true,
 	}
 }
 
