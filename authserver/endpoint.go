@@ -67,6 +67,9 @@ func (s *Server) newHandler(base string, certificate func(*http.Request) (*certs
 	h.routes[path+"/introspect"] = route{name: "introspect", post: (*exchange).introspect}
 	h.routes[path+"/revoke"] = route{name: "revoke", post: (*exchange).revoke}
 	h.routes[path+feedPath] = route{name: "revocations", post: (*exchange).revocations}
+	if s.grants != nil {
+		h.routes[path+"/userinfo"] = route{name: "userinfo", any: (*exchange).userinfo}
+	}
 	h.routes[path+"/jwks"] = route{name: "jwks", get: (*exchange).jwks}
 	// The metadata has one place, that of the issuer (RFC 8414, Section 3); it reads
 	// the same on every listener.
@@ -163,6 +166,11 @@ func (x *exchange) read() *refusal {
 		return x.fail(refused, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 3.2", Reason: reason, Expected: expected, Found: fe.fault})
 	}
 	x.form = f
+	return x.readCertificate()
+}
+
+// readCertificate gets the certificate of the request, if there is one.
+func (x *exchange) readCertificate() *refusal {
 	if x.h.certificate == nil {
 		return nil
 	}
@@ -215,6 +223,7 @@ var (
 	refuseScope            = &refusal{http.StatusBadRequest, "invalid_scope", "the scope is malformed, unknown or more than the client may have", false}
 	refuseTarget           = &refusal{http.StatusBadRequest, "invalid_target", "the resource is missing, malformed, unknown or not for this client", false}
 	refuseOthersToken      = &refusal{http.StatusBadRequest, "invalid_grant", "the token was issued to another client", false}
+	refuseInvalidGrant     = &refusal{http.StatusBadRequest, "invalid_grant", "the code or refresh token is unknown, expired, used, revoked, or belongs to another client, redirect URI, code_verifier or certificate", false}
 	refuseCaller           = &refusal{http.StatusForbidden, "access_denied", "the client may not use this endpoint", false}
 	refuseUnavailable      = &refusal{http.StatusServiceUnavailable, "temporarily_unavailable", "try again later", false}
 	refuseServer           = &refusal{http.StatusInternalServerError, "server_error", "the request could not be processed", false}
@@ -250,6 +259,12 @@ func (x *exchange) refuse(r *refusal) {
 	if status == http.StatusServiceUnavailable {
 		header["Retry-After"] = []string{"1"}
 	}
+	x.logRefusal(status, r.code)
+	x.write(status, []byte(`{"error":"`+r.code+`","error_description":"`+r.description+`"}`))
+}
+
+// logRefusal writes the log record of a refused request.
+func (x *exchange) logRefusal(status int, code string) {
 	x.warnForeign()
 	if leaf := x.presented.Leaf(); leaf != nil && x.d.Subject == "" {
 		x.d.Subject = subject.Of(leaf)
@@ -259,8 +274,7 @@ func (x *exchange) refuse(r *refusal) {
 		level = slog.LevelError
 	}
 	x.s.cfg.Logger.LogAttrs(x.ctx(), level, "request refused", slog.String("request_id", x.id),
-		slog.String("endpoint", x.endpoint), slog.Int("status", status), slog.String("error", r.code), slog.Any("decision", x.d))
-	x.write(status, []byte(`{"error":"`+r.code+`","error_description":"`+r.description+`"}`))
+		slog.String("endpoint", x.endpoint), slog.Int("status", status), slog.String("error", code), slog.Any("decision", x.d))
 }
 
 // warnForeign notes certificate fields that nobody reads here: the usual cause of a

@@ -36,11 +36,11 @@ type introspection struct {
 	Active    bool                   `json:"active"`
 	Issuer    string                 `json:"iss"`
 	Subject   string                 `json:"sub"`
-	Audience  audience               `json:"aud"`
+	Audience  audience               `json:"aud,omitempty"`
 	ClientID  string                 `json:"client_id"`
-	TokenType string                 `json:"token_type"`
+	TokenType string                 `json:"token_type,omitempty"`
 	Scope     string                 `json:"scope,omitempty"`
-	JTI       string                 `json:"jti"`
+	JTI       string                 `json:"jti,omitempty"`
 	Issued    int64                  `json:"iat"`
 	Expires   int64                  `json:"exp"`
 	Cnf       certbound.Confirmation `json:"cnf,omitzero"`
@@ -84,6 +84,9 @@ func (x *exchange) introspect() *refusal {
 	if value == "" || len(value) > maxToken {
 		return x.fail(refuseNoToken, decision.Check{Name: decision.CheckToken, Rule: "RFC 7662, Section 2.1", Reason: decision.NoToken})
 	}
+	if x.s.isRefreshToken(value) {
+		return x.introspectRefresh(c, value)
+	}
 	t, reason, err := x.s.findToken(x.ctx(), value)
 	if err == nil && t != nil {
 		reason, err = x.s.judgeToken(x.ctx(), t, x.now)
@@ -95,19 +98,61 @@ func (x *exchange) introspect() *refusal {
 		reason = decision.AudienceMismatch
 	}
 	if reason != "" {
-		// Not a refusal of the caller: the question was answered.
-		x.d.Skip(decision.CheckToken, "RFC 7662, Section 2.2", "inactive: "+string(reason))
-		x.d.Allow()
-		x.write(http.StatusOK, inactive)
-		return nil
+		return x.inactive(reason)
 	}
 	x.d.Pass(decision.CheckToken, "RFC 7662, Section 2.2", t.JTI)
-	x.d.Allow()
-	body, err := json.Marshal(introspection{
-		Active: true, Issuer: x.s.cfg.Issuer, Subject: t.Subject, Audience: t.Audience, ClientID: t.ClientID,
+	return x.active(introspection{
+		Subject: t.Subject, Audience: t.Audience, ClientID: t.ClientID,
 		TokenType: "Bearer", Scope: t.Scope, JTI: t.JTI, Issued: t.Issued.Unix(), Expires: t.Expires.Unix(),
 		Cnf: certbound.Confirmation{X5TS256: t.X5TS256},
 	})
+}
+
+// introspectRefresh answers for a refresh token, which nobody but its own client has any
+// business with.
+func (x *exchange) introspectRefresh(c *registered, value string) *refusal {
+	token, person, err := x.s.grants.RefreshToken(x.ctx(), sha256.Sum256([]byte(value)))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return x.inactive(decision.RefreshUnknown)
+	case err != nil:
+		return x.unavailable(decision.CheckToken, err)
+	case token.ClientID != c.ID:
+		return x.inactive(decision.GrantOfAnother)
+	case !token.Used.IsZero() && token.Used.Before(x.now.Add(-x.grace())):
+		return x.inactive(decision.RefreshReused)
+	case !x.now.Before(token.Expires):
+		return x.inactive(decision.RefreshExpired)
+	}
+	before := len(x.d.Checks)
+	if refused := x.judgeGrant(c, person); refused != nil {
+		if refused == refuseUnavailable {
+			return refused
+		}
+		reason := x.d.Reason()
+		x.d.Checks = x.d.Checks[:before] // an answer, not a refusal of the caller
+		return x.inactive(reason)
+	}
+	x.d.Pass(decision.CheckToken, "RFC 7662, Section 2.2", person.ID)
+	return x.active(introspection{
+		Subject: person.Subject, Audience: person.Resources, ClientID: token.ClientID, Scope: x.stillAllowed(c, person),
+		Issued: token.Issued.Unix(), Expires: token.Expires.Unix(), Cnf: certbound.Confirmation{X5TS256: token.X5TS256},
+	})
+}
+
+// inactive answers that there is no such token. That is not a refusal of the caller: the
+// question was answered.
+func (x *exchange) inactive(reason decision.Reason) *refusal {
+	x.d.Skip(decision.CheckToken, "RFC 7662, Section 2.2", "inactive: "+string(reason))
+	x.d.Allow()
+	x.write(http.StatusOK, inactive)
+	return nil
+}
+
+func (x *exchange) active(answer introspection) *refusal {
+	answer.Active, answer.Issuer = true, x.s.cfg.Issuer
+	x.d.Allow()
+	body, err := json.Marshal(answer)
 	if err != nil {
 		return x.fail(refuseServer, decision.Check{Name: decision.CheckToken, Reason: decision.Unspecified, Found: err.Error()})
 	}

@@ -39,6 +39,7 @@ type signingKey struct {
 	SigningKey
 	signer *jws.Signer // of access tokens
 	feed   *jws.Signer // of the revocation feed
+	id     *jws.Signer // of ID tokens
 	public crypto.PublicKey
 	leaves time.Time // when it leaves the key set; zero is never
 }
@@ -263,7 +264,11 @@ func parseKey(sk SigningKey) (*signingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signingKey{SigningKey: sk, signer: signer, feed: feedSigner, public: key.Public()}, nil
+	idSigner, err := jws.NewSigner(sk.Alg, "JWT", sk.KID, key)
+	if err != nil {
+		return nil, err
+	}
+	return &signingKey{SigningKey: sk, signer: signer, feed: feedSigner, id: idSigner, public: key.Public()}, nil
 }
 
 func (s *Server) makeKey(now, notBefore time.Time) (SigningKey, error) {

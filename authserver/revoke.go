@@ -1,6 +1,8 @@
 package authserver
 
 import (
+	"crypto/sha256"
+	"errors"
 	"net/http"
 
 	"github.com/certbound/certbound/decision"
@@ -19,6 +21,9 @@ func (x *exchange) revoke() *refusal {
 	if value == "" || len(value) > maxToken {
 		return x.fail(refuseNoToken, decision.Check{Name: decision.CheckToken, Rule: "RFC 7009, Section 2.1", Reason: decision.NoToken})
 	}
+	if x.s.isRefreshToken(value) {
+		return x.revokeRefresh(c, value)
+	}
 	t, reason, err := x.s.findToken(x.ctx(), value)
 	switch {
 	case err != nil:
@@ -36,6 +41,29 @@ func (x *exchange) revoke() *refusal {
 			return x.unavailable(decision.CheckToken, err)
 		}
 		x.d.Pass(decision.CheckToken, "RFC 7009, Section 2.1", t.JTI)
+	}
+	x.d.Allow()
+	x.write(http.StatusOK, nil)
+	return nil
+}
+
+// revokeRefresh ends the grant of a refresh token, with all its access tokens (RFC 7009,
+// Section 2.1).
+func (x *exchange) revokeRefresh(c *registered, value string) *refusal {
+	token, person, err := x.s.grants.RefreshToken(x.ctx(), sha256.Sum256([]byte(value)))
+	switch {
+	case errors.Is(err, ErrNotFound):
+		x.d.Skip(decision.CheckToken, "RFC 7009, Section 2.2", string(decision.RefreshUnknown))
+	case err != nil:
+		return x.unavailable(decision.CheckToken, err)
+	case token.ClientID != c.ID:
+		return x.fail(refuseOthersToken, decision.Check{Name: decision.CheckToken, Rule: "RFC 7009, Section 2.1",
+			Reason: decision.GrantOfAnother, Expected: "a token of this client", Found: "a token of " + clip(token.ClientID, 256)})
+	default:
+		if err := x.s.grants.RevokeGrant(x.ctx(), person.ID, x.now); err != nil && !errors.Is(err, ErrNotFound) {
+			return x.unavailable(decision.CheckToken, err)
+		}
+		x.d.Pass(decision.CheckToken, "RFC 7009, Section 2.1", person.ID)
 	}
 	x.d.Allow()
 	x.write(http.StatusOK, nil)

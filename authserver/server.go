@@ -22,7 +22,7 @@ type Server struct {
 	rules Rules
 	// grants is the store of the flows with a person in them, or nil if they are off.
 	grants GrantStore
-	authn *clientauth.Authenticator
+	authn  *clientauth.Authenticator
 
 	// What follows from the settings.
 	binds           bool // tokens may be bound

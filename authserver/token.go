@@ -24,6 +24,11 @@ type grant struct {
 	issued   time.Time
 	expires  time.Time
 	x5t      string // empty: not bound
+
+	// person is what a person has allowed, or nil for a client's own token.
+	person *Grant
+	// bound demands a bound token, whatever the registration says.
+	bound bool
 }
 
 // token is the token endpoint (RFC 6749, Section 3.2; RFC 8705, Section 3).
@@ -33,11 +38,40 @@ func (x *exchange) token() *refusal {
 		return refused
 	}
 	switch gt := x.form.get("grant_type"); {
+	case gt == GrantClientCredentials:
+		return x.clientGrant(c)
+	case gt == GrantAuthorizationCode && x.s.grants != nil:
+		return x.codeGrant(c)
+	case gt == GrantRefreshToken && x.s.grants != nil:
+		return x.refreshGrant(c)
 	case gt == "":
 		return x.fail(refuseNoGrant, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 4.4.2", Reason: decision.RequestMalformed, Expected: "grant_type", Found: "none"})
-	case gt != GrantClientCredentials:
-		return x.fail(refuseGrantType, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 5.2", Reason: decision.GrantUnsupported, Expected: GrantClientCredentials, Found: clip(gt, 64)})
-	case !c.mayUse(gt) || c.method == None:
+	default:
+		return x.fail(refuseGrantType, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 5.2", Reason: decision.GrantUnsupported,
+			Expected: strings.Join(x.s.grantTypes(), " or "), Found: clip(gt, 64)})
+	}
+}
+
+// grantTypes lists what the token endpoint takes.
+func (s *Server) grantTypes() []string {
+	if s.grants == nil {
+		return []string{GrantClientCredentials}
+	}
+	return []string{GrantClientCredentials, GrantAuthorizationCode, GrantRefreshToken}
+}
+
+// mayUse refuses a client that is not registered for a grant type.
+func (x *exchange) mayUse(c *registered, grantType, rule string) *refusal {
+	if c.mayUse(grantType) {
+		return nil
+	}
+	return x.fail(refuseGrant, decision.Check{Name: decision.CheckGrant, Rule: rule, Reason: decision.GrantNotAllowed,
+		Expected: "a client with " + grantType + " in grant_types", Found: c.method})
+}
+
+// clientGrant is client_credentials (RFC 6749, Section 4.4).
+func (x *exchange) clientGrant(c *registered) *refusal {
+	if !c.mayUse(GrantClientCredentials) || c.method == None {
 		// A public client has no credential that the grant could rest on (RFC
 		// 6749, Section 4.4).
 		return x.fail(refuseGrant, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 4.4", Reason: decision.GrantNotAllowed, Found: c.method})
@@ -121,7 +155,7 @@ func (x *exchange) bind(c *registered, g *grant) *refusal {
 	case !x.s.binds:
 		x.d.Skip(decision.CheckBinding, rule, "binding is switched off")
 		return nil
-	case policy == BindAlwaysIfCertificate && (p != nil || c.BoundTokens):
+	case g.bound, policy == BindAlwaysIfCertificate && (p != nil || c.BoundTokens):
 	case !c.BoundTokens:
 		x.d.Skip(decision.CheckBinding, rule, "not asked for")
 		return nil
@@ -161,46 +195,83 @@ func (x *exchange) bind(c *registered, g *grant) *refusal {
 	return nil
 }
 
-// issue makes the token and writes the answer.
+// issue makes a client's own token and writes the answer.
 func (x *exchange) issue(g *grant) *refusal {
-	var random [16 + 32]byte
-	rand.Read(random[:])
-	g.jti = base64.RawURLEncoding.EncodeToString(random[:16])
-	var value string
-	if g.client.opaque {
-		value = opaquePrefix + base64.RawURLEncoding.EncodeToString(random[16:])
-		t := &OpaqueToken{
-			Hash: sha256.Sum256([]byte(value)), JTI: g.jti, ClientID: g.client.ID, Subject: g.client.ID,
-			Scope: g.scope, Audience: g.audience, Issued: g.issued, Expires: g.expires, X5TS256: g.x5t,
-		}
+	value, t, _, refused := x.accessToken(g)
+	if refused != nil {
+		return refused
+	}
+	if t != nil {
 		if err := x.s.cfg.Store.SaveToken(x.ctx(), t); err != nil {
 			return x.unavailable(decision.CheckToken, err)
 		}
-	} else {
-		k, err := x.s.signingKey(x.ctx(), x.now)
-		if err != nil {
-			return x.unavailable(decision.CheckToken, err)
-		}
-		var buf [1024]byte
-		if value, err = k.signer.Sign(x.s.appendClaims(buf[:0], g)); err != nil {
-			return x.fail(refuseServer, decision.Check{Name: decision.CheckToken, Reason: decision.LookupFailed, Found: "signing: " + err.Error()})
-		}
 	}
-	x.d.Allow()
+	x.answer(g, value, "", "")
+	return nil
+}
 
-	out := make([]byte, 0, len(value)+len(g.scope)+96)
+// accessToken makes an access token. An opaque one has to be saved yet; a JWT has the key
+// that has signed it.
+func (x *exchange) accessToken(g *grant) (value string, t *OpaqueToken, k *signingKey, refused *refusal) {
+	var random [16 + 32]byte
+	rand.Read(random[:])
+	g.jti = base64.RawURLEncoding.EncodeToString(random[:16])
+	if g.client.opaque {
+		value = opaquePrefix + base64.RawURLEncoding.EncodeToString(random[16:])
+		return value, &OpaqueToken{
+			Hash: sha256.Sum256([]byte(value)), JTI: g.jti, ClientID: g.client.ID, Subject: g.subject(),
+			Scope: g.scope, Audience: g.audience, Issued: g.issued, Expires: g.expires, X5TS256: g.x5t,
+		}, nil, nil
+	}
+	k, err := x.s.signingKey(x.ctx(), x.now)
+	if err != nil {
+		return "", nil, nil, x.unavailable(decision.CheckToken, err)
+	}
+	var buf [1024]byte
+	if value, err = k.signer.Sign(x.s.appendClaims(buf[:0], g)); err != nil {
+		return "", nil, nil, x.signingFailed(err)
+	}
+	return value, nil, k, nil
+}
+
+func (x *exchange) signingFailed(err error) *refusal {
+	return x.fail(refuseServer, decision.Check{Name: decision.CheckToken, Reason: decision.LookupFailed, Found: "signing: " + err.Error()})
+}
+
+// subject is that of the token: the person, or the client itself.
+func (g *grant) subject() string {
+	if g.person != nil {
+		return g.person.Subject
+	}
+	return g.client.ID
+}
+
+// answer writes the answer of RFC 6749, Section 5.1. Refresh token and ID token may be
+// empty.
+func (x *exchange) answer(g *grant, value, refresh, idToken string) {
+	x.d.Allow()
+	out := make([]byte, 0, len(value)+len(g.scope)+len(refresh)+len(idToken)+128)
 	out = append(out, `{"access_token":"`...)
 	out = append(out, value...)
 	out = append(out, `","token_type":"Bearer","expires_in":`...) // Bearer also if bound: RFC 8705 defines no type
 	out = strconv.AppendInt(out, int64(g.expires.Sub(g.issued)/time.Second), 10)
+	if refresh != "" {
+		out = append(out, `,"refresh_token":"`...)
+		out = append(out, refresh...)
+		out = append(out, '"')
+	}
 	if g.scope != "" {
 		out = append(out, `,"scope":"`...)
 		out = append(out, g.scope...) // scope tokens have nothing to escape
 		out = append(out, '"')
 	}
+	if idToken != "" {
+		out = append(out, `,"id_token":"`...)
+		out = append(out, idToken...)
+		out = append(out, '"')
+	}
 	out = append(out, '}')
 	x.write(http.StatusOK, out)
-	return nil
 }
 
 // opaquePrefix lets scanners for leaked secrets find our tokens.
@@ -212,7 +283,11 @@ func (s *Server) appendClaims(b []byte, g *grant) []byte {
 	b = append(b, `{"iss":`...)
 	b = append(b, s.jsonIssuer...)
 	b = append(b, `,"sub":`...)
-	b = append(b, g.client.jsonID...)
+	if g.person != nil {
+		b = append(b, quote(g.person.Subject)...)
+	} else {
+		b = append(b, g.client.jsonID...)
+	}
 	b = append(b, `,"client_id":`...)
 	b = append(b, g.client.jsonID...)
 	b = append(b, `,"aud":`...)
@@ -237,10 +312,38 @@ func (s *Server) appendClaims(b []byte, g *grant) []byte {
 		b = append(b, g.scope...)
 		b = append(b, '"')
 	}
+	if p := g.person; p != nil {
+		b = appendAuthentication(b, p)
+	}
 	if g.x5t != "" {
 		b = append(b, `,"cnf":{"x5t#S256":"`...)
 		b = append(b, g.x5t...)
 		b = append(b, `"}`...)
 	}
 	return append(b, '}')
+}
+
+// appendAuthentication appends what the person's authentication was like (RFC 9068,
+// Section 2.2.1).
+func appendAuthentication(b []byte, p *Grant) []byte {
+	if !p.AuthTime.IsZero() {
+		b = append(b, `,"auth_time":`...)
+		b = strconv.AppendInt(b, p.AuthTime.Unix(), 10)
+	}
+	if p.ACR != "" {
+		b = append(b, `,"acr":`...)
+		b = append(b, quote(p.ACR)...)
+	}
+	for i, m := range p.AMR {
+		if i == 0 {
+			b = append(b, `,"amr":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, quote(m)...)
+	}
+	if len(p.AMR) > 0 {
+		b = append(b, ']')
+	}
+	return b
 }

@@ -90,6 +90,20 @@ const (
 	MethodNotAllowed   Reason = "method_not_allowed"
 	PathAmbiguous      Reason = "path_ambiguous" // two programs could take it for different ones
 
+	// What a person has allowed.
+	CodeUnknown         Reason = "code_unknown"
+	CodeExpired         Reason = "code_expired"
+	CodeUsed            Reason = "code_used"
+	CodeVerifier        Reason = "code_verifier_mismatch"
+	RedirectURIMismatch Reason = "redirect_uri_mismatch" // at the token endpoint
+	GrantOfAnother      Reason = "grant_of_another_client"
+	GrantExpired        Reason = "grant_expired"
+	GrantRevoked        Reason = "grant_revoked"
+	RefreshUnknown      Reason = "refresh_token_unknown"
+	RefreshExpired      Reason = "refresh_token_expired"
+	RefreshReused       Reason = "refresh_token_reused"
+	PersonDisabled      Reason = "person_disabled"
+
 	// The token.
 	NoToken            Reason = "no_token"
 	TokenTwice         Reason = "token_sent_twice"
