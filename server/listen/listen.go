@@ -119,6 +119,9 @@ type Config struct {
 	// Pair is the server's certificate. If nil, the listener speaks plain HTTP, for
 	// a proxy on the same machine.
 	Pair *Pair
+	// H2C lets a listener of plain HTTP speak HTTP/2 too, with a peer that knows it does
+	// (RFC 9113, Section 3.3). A request to change to it, Upgrade: h2c, is never followed.
+	H2C bool
 	// AskForCertificate asks clients for a certificate and demands none: it is
 	// judged by the application, for each request. Without it a client is never
 	// asked, so that browsers show no dialogue.
@@ -202,6 +205,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AskForCertificate && cfg.Pair == nil {
 		wrong("AskForCertificate", "a Pair, since plain HTTP has no client certificates", "none")
 	}
+	if cfg.H2C && cfg.Pair != nil {
+		wrong("H2C", "no Pair, since over TLS ALPN chooses HTTP/2", "one")
+	}
 	for _, p := range cfg.ProxyProtocol {
 		if !p.IsValid() || p.Bits() == 0 {
 			wrong("ProxyProtocol", "the addresses of load balancers", p)
@@ -220,6 +226,7 @@ func New(cfg Config) (*Server, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(cfg.Pair != nil)
+	protocols.SetUnencryptedHTTP2(cfg.H2C)
 	s.http = &http.Server{
 		Handler:           certsource.RequireAuthority(cfg.Handler),
 		ConnContext:       certsource.ConnContext,
