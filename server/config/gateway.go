@@ -46,6 +46,10 @@ type GatewayListen struct {
 	// Plain HTTP, for a proxy that ends TLS. Not with the source tls.
 	InsecurePlainHTTP bool `yaml:"insecure_plain_http" default:"false"`
 
+	// Over plain HTTP, also speak HTTP/2 with a proxy that knows it does (h2c, by prior
+	// knowledge), as gRPC needs. The front envoy-grpc always does.
+	H2C bool `yaml:"h2c" default:"false"`
+
 	// Where the client certificate is read: from the TLS connection, or from the header
 	// fields that a proxy sets, which is named here (docs/proxies). There is no fallback
 	// from one to another. envoy-peer is source.certificate of ext_authz over gRPC.
@@ -62,7 +66,11 @@ type GatewayListen struct {
 	// Health, readiness and metrics, over plain HTTP. Strangers must not reach it.
 	Admin AdminListener `yaml:"admin"`
 
-	// How long requests may take to finish when the gateway is told to stop.
+	// How long the gateway goes on as before when it is told to stop, while /readyz says
+	// no already: as long as load balancers take to notice.
+	DrainFor Duration `yaml:"drain_for" default:"0s"`
+
+	// How long requests may take to finish after that.
 	ShutdownGrace Duration `yaml:"shutdown_grace" default:"10s"`
 }
 
@@ -85,8 +93,11 @@ type GatewayTokens struct {
 	// like a JWT; or always, so that revoked tokens are refused.
 	Introspection string `yaml:"introspection" default:"never" enum:"never,opaque,always"`
 
-	// How the gateway itself is known there.
+	// How the gateway itself is known there, for introspection and revocations.
 	Introspector Introspector `yaml:"introspector"`
+
+	// Follow what the issuer revokes, for tokens that are not introspected.
+	Revocations GatewayRevocations `yaml:"revocations"`
 
 	// How much later than here it may be at the issuer.
 	Leeway Duration `yaml:"leeway" default:"30s"`
@@ -109,8 +120,49 @@ type Introspector struct {
 	// The secret: env:NAME or file:PATH.
 	Secret Secret `yaml:"client_secret"`
 
+	// The introspection endpoint. If left out, as the issuer's metadata say.
+	Endpoint string `yaml:"endpoint"`
+
 	// How long an answer is used. A token that is revoked meanwhile is accepted that long.
 	CacheFor Duration `yaml:"cache_for" default:"30s"`
+
+	// How long an answer is used after that, never beyond the end of the token, while it is
+	// renewed in the background: no request waits then, and the issuer can be away for a
+	// moment. A token that is revoked is accepted for cache_for and stale_for at most. When
+	// the issuer has said that a token is not active, it is refused at once.
+	StaleFor Duration `yaml:"stale_for" default:"0s"`
+
+	// How long it is remembered that a token is not active, at most cache_for.
+	InactiveFor Duration `yaml:"inactive_for" default:"5s"`
+
+	// The most tokens that are remembered not to be active. They take no room from those
+	// that were found good.
+	InactiveSize int `yaml:"inactive_size" default:"2500"`
+}
+
+// GatewayRevocations is the section of the issuer's revocations (docs/revocation.md).
+type GatewayRevocations struct {
+	// Refuse tokens that the issuer has revoked, and those bound to a certificate that it
+	// has revoked. The issuer has to be Certbound; the gateway has to be registered there,
+	// as introspector says.
+	Follow bool `yaml:"follow" default:"false"`
+
+	// Where they are read. If left out, as the issuer's metadata say.
+	Endpoint string `yaml:"endpoint"`
+
+	// How often the issuer is asked. What is revoked is refused no later than that, while
+	// the issuer can be reached.
+	Every Duration `yaml:"every" default:"30s"`
+
+	// How old the last complete answer may become.
+	StaleAfter Duration `yaml:"stale_after" default:"2m"`
+
+	// What happens then to tokens that are not known to be revoked. refuse: 503 until the
+	// issuer answers. accept: they pass, with a warning in the record.
+	OnStale string `yaml:"on_stale" default:"refuse" enum:"refuse,accept"`
+
+	// The most revocations that are remembered. With more, the answer counts as none.
+	MaxEntries int `yaml:"max_entries" default:"1000000"`
 }
 
 // GatewayIdentity is the section of what goes upstream.

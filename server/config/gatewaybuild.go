@@ -53,6 +53,8 @@ type BuiltGateway struct {
 	Verifiers []*resourceserver.Verifier
 	// Pairs are certificates of the gateway as a client. Somebody has to call their Run.
 	Pairs []*listen.Pair
+	// Source is what the decider's certificates come from.
+	Source certsource.Source
 	// AssertionKeys is the JWK set of the key that signs assertions, or nil.
 	AssertionKeys []byte
 
@@ -78,6 +80,7 @@ type gatewayBuilder struct {
 	source certsource.Source
 	client *http.Client // to the issuer
 	asker  *resourceserver.Introspection
+	feed   *resourceserver.RevocationFeed
 	who    *gateway.Identity
 	faults []error
 }
@@ -99,6 +102,7 @@ func (f *GatewayFile) Build(parts GatewayParts) (*BuiltGateway, error) {
 			return nil, err
 		}
 	}
+	b.out.Source = b.source
 	b.issuer()
 	b.identity()
 	b.out.Proxy.Targets = map[*gateway.Route]*gateway.Target{}
@@ -195,16 +199,25 @@ func (b *gatewayBuilder) issuer() {
 		return &http.Client{Transport: tr, Timeout: 10 * time.Second}
 	}
 	b.client = client(nil)
-	if t.Introspection == "never" {
+	in, rev := &t.Introspector, &t.Revocations
+	if t.Introspection == "never" && !rev.Follow {
 		return
 	}
-	in := &t.Introspector
-	b.asker = &resourceserver.Introspection{
-		ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: client(b.pair("tokens.introspector", in.Certificate, in.Key)),
-		OpaqueOnly: t.Introspection == "opaque", CacheFor: time.Duration(in.CacheFor),
+	own := client(b.pair("tokens.introspector", in.Certificate, in.Key))
+	if t.Introspection != "never" {
+		b.asker = &resourceserver.Introspection{
+			Endpoint: in.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: own, OpaqueOnly: t.Introspection == "opaque",
+			CacheFor: orNever(in.CacheFor), StaleFor: time.Duration(in.StaleFor), InactiveFor: orNever(in.InactiveFor), MaxInactive: in.InactiveSize,
+		}
 	}
-	if in.CacheFor == 0 {
-		b.asker.CacheFor = -1
+	if rev.Follow {
+		b.feed = &resourceserver.RevocationFeed{
+			Endpoint: rev.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: own,
+			Every: time.Duration(rev.Every), StaleAfter: time.Duration(rev.StaleAfter), MaxEntries: rev.MaxEntries,
+		}
+		if rev.OnStale == "accept" {
+			b.feed.OnStale = resourceserver.AllowStale
+		}
 	}
 }
 
@@ -318,7 +331,8 @@ func orNever(d Duration) time.Duration {
 func (b *gatewayBuilder) verifier(key string, r *GatewayRoute) *resourceserver.Verifier {
 	t := b.file.Tokens
 	id := fmt.Sprintf("%q", []any{r.Resource, r.Audiences, r.Binding, t.Issuer, b.contents(t.RootCAs), t.JWKSURI, t.RefreshKeys.String(),
-		t.Introspection, t.Introspector.ClientID, string(t.Introspector.Secret), t.Introspector.Certificate, t.Introspector.Key, t.Introspector.CacheFor.String(),
+		t.Introspection, t.Introspector.ClientID, string(t.Introspector.Secret), t.Introspector.Certificate, t.Introspector.Key, t.Introspector.Endpoint, t.Introspector.CacheFor.String(),
+		t.Introspector.StaleFor.String(), t.Introspector.InactiveFor.String(), fmt.Sprint(t.Introspector.InactiveSize), fmt.Sprint(t.Revocations),
 		t.Leeway.String(), fmt.Sprint(t.CacheSize), b.source.Name()})
 	v := b.out.verifiers[id]
 	if v != nil {
@@ -329,7 +343,7 @@ func (b *gatewayBuilder) verifier(key string, r *GatewayRoute) *resourceserver.V
 		v, err = resourceserver.New(resourceserver.Config{
 			Resource: r.Resource, Audiences: r.Audiences, Issuer: t.Issuer, Source: b.source, Binding: bindings[r.Binding],
 			Keys:          resourceserver.Keys{URI: t.JWKSURI, RefreshEvery: time.Duration(t.RefreshKeys)},
-			Introspection: b.asker, Leeway: orNever(t.Leeway), CacheSize: t.CacheSize,
+			Introspection: b.asker, Revocations: b.feed, Leeway: orNever(t.Leeway), CacheSize: t.CacheSize,
 			HTTPClient: b.client, AdvertiseMetadata: b.file.Listen.Front == "proxy", // the others cannot serve them
 			Logger: slog.New(slog.DiscardHandler), // the access log has it
 		})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/certbound/certbound/certsource"
+	"github.com/certbound/certbound/internal/metadata"
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/server/gateway"
 	"github.com/certbound/certbound/server/gateway/extauthz"
@@ -100,6 +101,8 @@ func (f *GatewayFile) listenRules(fault faultFunc) {
 		}
 	}
 	switch {
+	case l.H2C && !l.InsecurePlainHTTP:
+		fault("listen.h2c", "leave it out: over TLS, ALPN chooses HTTP/2", "is for plain HTTP")
 	case l.InsecurePlainHTTP && (l.Certificate != "" || l.Key != ""):
 		fault("listen.insecure_plain_http", "leave out either", "plain HTTP, but a certificate or key is set")
 	case l.InsecurePlainHTTP && l.Source == "tls":
@@ -133,12 +136,34 @@ func (f *GatewayFile) frontRules(fault faultFunc) {
 }
 
 func (f *GatewayFile) tokenRules(fault faultFunc) {
-	in := &f.Tokens.Introspector
-	if f.Tokens.Introspection == "never" {
+	t := &f.Tokens
+	in, rev := &t.Introspector, &t.Revocations
+	if rev.Follow {
+		if rev.Every < Duration(time.Second) {
+			fault("tokens.revocations.every", "write 1s or more", "expected at least 1s, found %s", rev.Every)
+		} else if rev.StaleAfter < rev.Every {
+			fault("tokens.revocations.stale_after", "write at least every, better some times as much", "expected at least every (%s), found %s", rev.Every, rev.StaleAfter)
+		}
+		if rev.MaxEntries < 1 {
+			fault("tokens.revocations.max_entries", "write a number of 1 or more", "expected a positive number, found %d", rev.MaxEntries)
+		}
+	}
+	if t.Introspection == "never" && !rev.Follow {
 		if in.ClientID != "" {
-			fault("tokens.introspector", "set introspection to opaque or always, or leave it out", "is not used")
+			fault("tokens.introspector", "set introspection to opaque or always, or revocations.follow to true, or leave it out", "is not used")
 		}
 		return
+	}
+	if in.StaleFor > 0 && in.CacheFor == 0 {
+		fault("tokens.introspector.stale_for", "set cache_for, or leave it out", "no answer is remembered")
+	}
+	if in.InactiveSize < 1 {
+		fault("tokens.introspector.inactive_size", "write a number of 1 or more", "expected a positive number, found %d", in.InactiveSize)
+	}
+	for _, e := range []struct{ key, address string }{{"tokens.introspector.endpoint", in.Endpoint}, {"tokens.revocations.endpoint", rev.Endpoint}} {
+		if err := metadata.CheckEndpoint(e.address); e.address != "" && err != nil {
+			fault(e.key, "write an https URL, or leave it out", "%s", err)
+		}
 	}
 	if in.ClientID == "" {
 		fault("tokens.introspector.client_id", "register the gateway at the issuer, as a client that may introspect", "is missing")

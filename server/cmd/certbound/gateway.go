@@ -25,6 +25,7 @@ import (
 	"github.com/certbound/certbound/server/gateway/extauthz"
 	"github.com/certbound/certbound/server/gateway/forwardauth"
 	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/probe"
 	"github.com/certbound/certbound/server/telemetry"
 )
 
@@ -127,20 +128,21 @@ type gatewayInstance struct {
 	handler http.Handler                    // of the clients, or of a proxy that asks
 	grpc    *extauthz.Authorization         // in place of handler
 	replace func(gateway.ProxyConfig) error // with what was built anew
+	probes  probe.Memory                    // credentials of the front proxy
 
 	mu      sync.Mutex
 	file    *config.GatewayFile
 	built   *config.BuiltGateway
 	broken  error
 	working context.Context
-	running map[*listen.Pair]context.CancelFunc
+	running map[follower]context.CancelFunc
 	tasks   sync.WaitGroup
 }
 
 // newGateway loads everything that a start needs. Nothing listens yet.
 func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance, error) {
 	in := &gatewayInstance{
-		file: file, logger: logger, metrics: telemetry.New(readVersion().Version), running: map[*listen.Pair]context.CancelFunc{},
+		file: file, logger: logger, metrics: telemetry.New(readVersion().Version), running: map[follower]context.CancelFunc{},
 	}
 	var err error
 	if in.paths, err = pki.NewValidator(pki.Config{Logger: logger}); err != nil {
@@ -184,7 +186,10 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance
 		Checks:  []admin.Check{{Name: "issuer", Run: in.warm}},
 		Metrics: in.metrics.Handler(), Revocation: in.revoked.status, Logger: logger,
 	})
-	in.group = &listen.Group{Grace: time.Duration(file.Listen.ShutdownGrace), Draining: in.admin.Stop, Logger: logger}
+	in.group = &listen.Group{
+		Grace: time.Duration(file.Listen.ShutdownGrace), DrainFor: time.Duration(file.Listen.DrainFor),
+		Draining: in.admin.Stop, Logger: logger,
+	}
 	return in, nil
 }
 
@@ -198,7 +203,8 @@ func (in *gatewayInstance) front() error {
 		if err != nil {
 			return err
 		}
-		in.handler, in.replace = proxy, proxy.Reload
+		in.handler = probe.Handler(probe.Config{Listener: "gateway", Source: in.built.Source, Store: &in.probes, Logger: in.logger}, proxy)
+		in.replace = proxy.Reload
 		return nil
 	}
 	hop, err := in.file.Hop(in.paths)
@@ -270,7 +276,7 @@ func (in *gatewayInstance) serve(main, operator net.Listener) error {
 		return in.serveOperator(operator)
 	}
 	s, err := listen.New(listen.Config{
-		Name: "gateway", Handler: in.handler, Pair: in.pair, AskForCertificate: in.pair != nil,
+		Name: "gateway", Handler: in.handler, Pair: in.pair, AskForCertificate: in.pair != nil, H2C: in.file.Listen.H2C,
 		MaxConnections: in.file.Limits.Connections, MaxHeaderBytes: in.file.Limits.HeaderBytes,
 		ProxyProtocol: in.file.ProxyProtocol(), Logger: in.logger,
 	})
@@ -310,7 +316,24 @@ func (in *gatewayInstance) operator() http.Handler {
 		w.Header().Set("Cache-Control", "max-age=300")
 		w.Write(keys)
 	})
+	if in.file.Listen.Front == "proxy" { // the others have no clients of their own
+		mux.HandleFunc("POST /probe", in.createProbe)
+	}
 	return mux
+}
+
+// createProbe makes a credential for [probe.Path]. Whoever reaches the operator's listener
+// learns no more by it.
+func (in *gatewayInstance) createProbe(w http.ResponseWriter, r *http.Request) {
+	credential, expires, err := probe.Create(r.Context(), &in.probes, 0, time.Now())
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	in.logger.Info("probe: a credential was made", slog.Time("expires", expires))
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, credential)
 }
 
 // pollConfig is how often the configuration file is read.
@@ -363,21 +386,31 @@ func digestOf(name string) [sha256.Size]byte {
 	return sha256.Sum256(text)
 }
 
-// follow starts and ends the following of certificates' files. The caller holds mu.
+// A follower keeps something fresh in the background: a [listen.Pair] its files, a
+// [resourceserver.Verifier] what the issuer revokes.
+type follower any
+
+// follow starts and ends the followers. The caller holds mu.
 func (in *gatewayInstance) follow() {
-	used := map[*listen.Pair]bool{}
-	for _, p := range in.built.Pairs {
-		used[p] = true
-		if in.running[p] == nil {
+	used := map[follower]bool{}
+	begin := func(f follower, run func(context.Context)) {
+		used[f] = true
+		if in.running[f] == nil {
 			ctx, cancel := context.WithCancel(in.working)
-			in.running[p] = cancel
-			in.tasks.Go(func() { p.Run(ctx) })
+			in.running[f] = cancel
+			in.tasks.Go(func() { run(ctx) })
 		}
 	}
-	for p, cancel := range in.running {
-		if !used[p] {
+	for _, p := range in.built.Pairs {
+		begin(p, p.Run)
+	}
+	for _, v := range in.built.Verifiers {
+		begin(v, func(ctx context.Context) { _ = v.Run(ctx) })
+	}
+	for f, cancel := range in.running {
+		if !used[f] {
 			cancel()
-			delete(in.running, p)
+			delete(in.running, f)
 		}
 	}
 }

@@ -162,11 +162,13 @@ type gatewayProcess struct {
 	dir     string
 	config  string
 	address string
+	admin   string
 	log     *safeBuffer
 	cmd     *exec.Cmd
+	wait    func() error // for its end
 }
 
-func startGateway(t *testing.T, w *world, api string) *gatewayProcess {
+func startGateway(t *testing.T, w *world, api string, change ...func(*gatewayProcess)) *gatewayProcess {
 	t.Helper()
 	dir := t.TempDir()
 	leaf := w.ServerCA.MustLeaf(pkitest.LeafOptions{Subject: "CN=" + rsHost, DNS: []string{rsHost}, Server: true})
@@ -185,16 +187,21 @@ log: {format: json}
 routes:
   - {name: orders, resource: "https://rs.test", scopes: [read], upstream: {url: "` + api + `"}}
 `}
+	g.admin = "127.0.0.1:" + ports[1]
+	for _, f := range change {
+		f(g)
+	}
 	g.write(t, g.config)
 	g.cmd = exec.Command(programPath, "gateway", "--config", "gateway.yaml")
 	g.cmd.Dir = dir
 	g.cmd.Stderr = g.log
+	g.wait = sync.OnceValue(g.cmd.Wait)
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = g.cmd.Process.Signal(syscall.SIGTERM)
-		if err := g.cmd.Wait(); err != nil {
+		if err := g.wait(); err != nil {
 			t.Errorf("the gateway came to no good end: %v\n%s", err, tail(g.log.String()))
 		}
 		checkLog(t, g.log.String())
