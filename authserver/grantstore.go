@@ -20,11 +20,17 @@ var (
 // Store hold: what was acknowledged survives a crash, each method is one transaction,
 // and several processes may share one store. Values of codes, tokens and cookies are
 // never kept, only their SHA-256.
+//
+// DeleteClient also removes the client's requests, consents and grants with all that
+// followed from them, and revokes the access tokens of its grants as RevokeGrant does.
+// Sweep also removes requests, codes, refresh tokens, sessions, consents and initial
+// access tokens that have expired, and grants that have expired or are revoked and whose
+// access tokens have all expired, with their codes and refresh tokens.
 type GrantStore interface {
 	Store
 
-	// SaveRequest keeps an authorization request. A hash that is there already is
-	// ErrExists.
+	// SaveRequest keeps an authorization request and sets r.Version. A hash that is
+	// there already is ErrExists.
 	SaveRequest(ctx context.Context, r *AuthorizationRequest) error
 	// Request returns an authorization request, or ErrNotFound. Expired ones may be
 	// returned until they are swept.
@@ -35,7 +41,8 @@ type GrantStore interface {
 	UpdateRequest(ctx context.Context, r *AuthorizationRequest) error
 	// Authorize ends a request and begins a grant: the request is removed (ErrConflict
 	// if its version is another one, ErrNotFound if it is gone), and grant, code and,
-	// unless nil, consent are saved. Of concurrent calls one wins.
+	// unless nil, consent are saved; a consent replaces the one before. A grant or a
+	// code that is there already is ErrExists. Of concurrent calls one wins.
 	Authorize(ctx context.Context, r *AuthorizationRequest, g *Grant, c *Code, consent *Consent) error
 	// DeleteRequest ends a request without a grant. It is ErrNotFound if it is gone.
 	DeleteRequest(ctx context.Context, hash [32]byte) error
@@ -45,7 +52,8 @@ type GrantStore interface {
 	Code(ctx context.Context, hash [32]byte) (*Code, *Grant, error)
 	// RedeemCode marks a code as used and saves what was issued for it. If it was used
 	// before, nothing is saved and it is ErrUsed: the caller decides about the grant.
-	// If the grant is revoked, it is ErrGrantRevoked. Of concurrent calls one wins.
+	// If the grant is revoked, it is ErrGrantRevoked; if the code is gone, ErrNotFound.
+	// Whether it has expired is for the caller to see. Of concurrent calls one wins.
 	RedeemCode(ctx context.Context, hash [32]byte, now time.Time, issued Issued) error
 
 	// RefreshToken returns a refresh token with its grant, or ErrNotFound. Used and
@@ -53,11 +61,13 @@ type GrantStore interface {
 	RefreshToken(ctx context.Context, hash [32]byte) (*RefreshToken, *Grant, error)
 	// Refresh saves what was issued for a refresh token. Without issued.Refresh the
 	// token stays as it is and its Expires becomes extend, unless that is zero or
-	// earlier. With one, the token is marked as Used at now; if it was marked before
-	// now minus grace, the grant is revoked as by RevokeGrant, in the same
-	// transaction, and the error is ErrUsed. If the grant is revoked already, it is
-	// ErrGrantRevoked; if the token is gone, ErrNotFound. With an error, nothing that
-	// was issued is saved.
+	// earlier. With one, the token is marked as Used at now, unless it was before. If
+	// it was marked before now minus grace, with or without issued.Refresh, the grant is
+	// revoked as by RevokeGrant, in the same transaction, and the error is ErrUsed: with
+	// a grace of zero, a second use at the same time still counts as the first, with a
+	// negative one nothing does. If the grant is revoked already, it is ErrGrantRevoked;
+	// if the token is gone, ErrNotFound. With an error, nothing that was issued is
+	// saved. Whether the token has expired is for the caller to see.
 	Refresh(ctx context.Context, hash [32]byte, now time.Time, grace time.Duration, extend time.Time, issued Issued) error
 
 	// Grant returns a grant, or ErrNotFound.
@@ -72,7 +82,8 @@ type GrantStore interface {
 	RevokeGrant(ctx context.Context, id string, now time.Time) error
 
 	// SaveSession keeps a session, and in the same transaction removes the one with the
-	// hash replaces, if there is one (the zero hash: none).
+	// hash replaces, if there is one (the zero hash: none). A hash that is there
+	// already is ErrExists: a session never takes over the cookie of another.
 	SaveSession(ctx context.Context, s *Session, replaces [32]byte) error
 	// Session returns a session, or ErrNotFound.
 	Session(ctx context.Context, hash [32]byte) (*Session, error)
@@ -94,7 +105,8 @@ type GrantStore interface {
 	// Person returns it, or ErrNotFound.
 	Person(ctx context.Context, subject string) (*Person, error)
 
-	// SaveInitialToken keeps an initial access token (RFC 7591, Section 1.2).
+	// SaveInitialToken keeps an initial access token (RFC 7591, Section 1.2). A name or
+	// a hash that is there already is ErrExists.
 	SaveInitialToken(ctx context.Context, t *InitialToken) error
 	// InitialTokens returns at most limit of them with a name after the given one,
 	// sorted by name.
@@ -103,7 +115,8 @@ type GrantStore interface {
 	InitialToken(ctx context.Context, hash [32]byte) (*InitialToken, error)
 	// RegisterClient is CreateClient, and in the same transaction counts one use of the
 	// initial access token with the hash (the zero hash: none). If it is gone, expired
-	// at now or used up, the error is ErrUsed and no client is created.
+	// at now or used up, the error is ErrUsed and no client is created. If the client is
+	// there already, it is ErrExists and no use is counted.
 	RegisterClient(ctx context.Context, c *Client, initial [32]byte, now time.Time) error
 	// DeleteInitialToken removes one by name, or returns ErrNotFound.
 	DeleteInitialToken(ctx context.Context, name string) error
@@ -239,5 +252,6 @@ type InitialToken struct {
 	// Uses is how many registrations are left. A negative number: any.
 	Uses    int
 	Created time.Time
+	// Expires is required: the zero time has passed.
 	Expires time.Time
 }

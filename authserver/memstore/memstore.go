@@ -1,4 +1,4 @@
-// Package memstore is an [authserver.Store] in memory, for tests, for trying things
+// Package memstore is an [authserver.GrantStore] in memory, for tests, for trying things
 // out and for servers whose clients all stand in the configuration. What it holds
 // ends with the process: revocations and used assertions are forgotten on restart,
 // so that a server with tokens that outlive it needs a store on disk.
@@ -37,9 +37,11 @@ type Store struct {
 	certs   expiring[string, authserver.CertificateRecord]
 	// The thumbprints of certs by client, and by issuer and serial number.
 	certsOf, certsBy map[string][]string
+
+	people people
 }
 
-var _ authserver.Store = (*Store)(nil)
+var _ authserver.GrantStore = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
@@ -119,6 +121,10 @@ func (s *Store) CreateClient(ctx context.Context, c *authserver.Client) error {
 		return err
 	}
 	defer s.mu.Unlock()
+	return s.create(c)
+}
+
+func (s *Store) create(c *authserver.Client) error {
 	if _, ok := s.clients[c.ID]; ok {
 		return authserver.ErrExists
 	}
@@ -163,6 +169,7 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 	delete(s.clients, id)
 	s.ids = nil
 	s.feed.changed(id)
+	s.endClient(id)
 	return nil
 }
 
@@ -226,6 +233,10 @@ func (s *Store) SaveToken(ctx context.Context, t *authserver.OpaqueToken) error 
 		return err
 	}
 	defer s.mu.Unlock()
+	return s.saveToken(t)
+}
+
+func (s *Store) saveToken(t *authserver.OpaqueToken) error {
 	kept := *t
 	kept.Audience = slices.Clone(t.Audience)
 	if !s.tokens.add(t.Hash, kept, t.Expires) {
@@ -269,7 +280,7 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	}
 	defer s.mu.Unlock()
 	return s.tokens.sweep(now, limit, nil) + s.revoked.sweep(now, limit) +
-		s.used.sweep(now, limit, nil) + s.certs.sweep(now, limit, s.forgetCertificate), nil
+		s.used.sweep(now, limit, nil) + s.certs.sweep(now, limit, s.forgetCertificate) + s.people.sweep(now, limit), nil
 }
 
 // Ping implements [authserver.Store].
@@ -287,7 +298,8 @@ func (s *Store) Close() error {
 	defer s.mu.Unlock()
 	s.closed = true
 	s.clients, s.ids, s.keys = nil, nil, nil
-	s.tokens.entries, s.used.entries, s.certs.entries = nil, nil, nil
+	s.tokens, s.used, s.certs = expiring[[32]byte, authserver.OpaqueToken]{}, expiring[string, struct{}]{}, expiring[string, authserver.CertificateRecord]{}
+	s.people = people{}
 	s.revoked, s.certsOf, s.certsBy = revocations{}, nil, nil
 	return nil
 }

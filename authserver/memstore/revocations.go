@@ -96,7 +96,6 @@ func (r *revocations) put(c authserver.RevokedCertificate, restored bool) {
 	e, again := r.certs.entries[name]
 	if again {
 		e.value = rev
-		r.certs.entries[name] = e
 		r.certs.extend(name, expires)
 	} else {
 		r.certs.add(name, rev, expires)
@@ -110,18 +109,21 @@ func (s *Store) Revoke(ctx context.Context, jti string, expires time.Time) error
 		return err
 	}
 	defer s.mu.Unlock()
-	e, again := s.revoked.tokens.entries[jti]
+	s.revoked.token(jti, expires)
+	return nil
+}
+
+func (r *revocations) token(jti string, expires time.Time) {
+	e, again := r.tokens.entries[jti]
 	switch {
 	case !again:
-		s.revoked.tokens.add(jti, s.revoked.last+1, expires)
-		s.revoked.changed(jti, true, false)
+		r.tokens.add(jti, r.last+1, expires)
+		r.changed(jti, true, false)
 	case expires.After(e.expires):
-		e.value = s.revoked.last + 1
-		s.revoked.tokens.entries[jti] = e
-		s.revoked.tokens.extend(jti, expires)
-		s.revoked.changed(jti, true, true)
+		e.value = r.last + 1
+		r.tokens.move(jti, expires)
+		r.changed(jti, true, true)
 	}
-	return nil
 }
 
 // Revoked implements [authserver.Store].
@@ -282,8 +284,9 @@ func (s *Store) Certificate(ctx context.Context, thumbprint string) (*authserver
 
 func (s *Store) certificate(thumbprint string) authserver.CertificateRecord {
 	e := s.certs.entries[thumbprint]
-	e.value.TokensUntil = e.expires
-	return e.value
+	c := e.value
+	c.TokensUntil = e.expires
+	return c
 }
 
 // Certificates implements [authserver.Store].
