@@ -114,8 +114,11 @@ type Config struct {
 	// Name is for logs: "public", "mtls".
 	Name string
 	// Handler serves the requests. It is called only if the TLS server name is the
-	// Host (see [certsource.RequireAuthority]). Required.
+	// Host (see [certsource.RequireAuthority]), or with AnyHost. Required.
 	Handler http.Handler
+	// AnyHost serves requests for every Host, whatever the TLS server name: for one
+	// proxy, which asks about requests for other hosts in their own words.
+	AnyHost bool
 	// Pair is the server's certificate. If nil, the listener speaks plain HTTP, for
 	// a proxy on the same machine.
 	Pair *Pair
@@ -223,12 +226,16 @@ func New(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
+	handler := cfg.Handler
+	if !cfg.AnyHost {
+		handler = certsource.RequireAuthority(handler)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(cfg.Pair != nil)
 	protocols.SetUnencryptedHTTP2(cfg.H2C)
 	s.http = &http.Server{
-		Handler:           certsource.RequireAuthority(cfg.Handler),
+		Handler:           handler,
 		ConnContext:       certsource.ConnContext,
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 		ReadTimeout:       cfg.ReadTimeout,

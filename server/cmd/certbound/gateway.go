@@ -277,6 +277,7 @@ func (in *gatewayInstance) serve(main, operator net.Listener) error {
 	}
 	s, err := listen.New(listen.Config{
 		Name: "gateway", Handler: in.handler, Pair: in.pair, AskForCertificate: in.pair != nil, H2C: in.file.Listen.H2C,
+		AnyHost:        in.file.Listen.Front == "envoy-http", // which has the Host of the request that it asks about
 		MaxConnections: in.file.Limits.Connections, MaxHeaderBytes: in.file.Limits.HeaderBytes,
 		ProxyProtocol: in.file.ProxyProtocol(), Logger: in.logger,
 	})
