@@ -49,7 +49,13 @@ func (s *presetSource) xfcc(field, value string, _ []string) (*Presented, error)
 	if err != nil {
 		return nil, err
 	}
-	if len(elements) < s.hops {
+	switch missing := s.hops - len(elements); {
+	case missing <= 0:
+	case missing == 1:
+		// The first of them appends nothing for a client without a certificate, and the
+		// others their own element. With one hop that is a request without the field.
+		return nil, ErrNoCertificate
+	default:
 		return nil, s.because(decision.SourceTooFewHops, field, "expected %d elements, one of each trusted hop, found %d", s.hops, len(elements))
 	}
 	return s.xfccElement(field, elements[len(elements)-s.hops])

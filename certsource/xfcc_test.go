@@ -59,7 +59,8 @@ func TestXFCC(t *testing.T) {
 		{"the last of two after a space", 1, others + ", " + hash, "", certsource.KindFingerprint, 0},
 		{"the first of two", 2, hash + "," + others, "", certsource.KindFingerprint, 0},
 		{"the second of three", 2, others + "," + hash + "," + others, "", certsource.KindFingerprint, 0},
-		{"fewer than the hops", 2, hash, few, 0, 0},
+		{"one fewer than the hops, from a client without a certificate", 2, hash, decision.NoCertificate, 0, 0},
+		{"two fewer than the hops", 3, hash, few, 0, 0},
 		{"far fewer than the hops", 16, hash + "," + hash, few, 0, 0},
 		{"what the client put in front does not count", 1, `By=x;` + others + `;Cert=` + quoted(other.Cert) + "," + hash, "", certsource.KindFingerprint, 0},
 

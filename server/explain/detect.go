@@ -193,7 +193,7 @@ func (a *asker) askHops(p certsource.Preset, cfg certsource.PresetConfig, cand C
 	for n := 1; n <= 16; n++ {
 		cfg.TrustedHops = n
 		next, ok := a.read(p, cfg, cand, a.r)
-		if !ok || next.Reason == decision.SourceTooFewHops {
+		if !ok || next.Fit == None || next.Reason == decision.SourceTooFewHops {
 			break
 		}
 		first.Hops = n

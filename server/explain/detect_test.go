@@ -33,6 +33,10 @@ func TestDetectRecordings(t *testing.T) {
 					expect = strings.TrimSpace(rest)
 				}
 			}
+			// How many elements there are is how many hops there can be.
+			if hops := map[string]int{"hash.http": 1, "gateway-and-sidecar.http": 2}[filepath.Base(file)]; hops > 0 && found[0].Hops != hops {
+				t.Errorf("%d hops, want %d", found[0].Hops, hops)
+			}
 			var names, all []string
 			for _, cand := range found {
 				all = append(all, cand.Preset)
