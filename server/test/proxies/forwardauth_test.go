@@ -10,10 +10,20 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/certbound/certbound"
 	"github.com/certbound/certbound/certsource"
@@ -22,6 +32,7 @@ import (
 	"github.com/certbound/certbound/pkitest"
 	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/gateway"
+	"github.com/certbound/certbound/server/gateway/extauthz"
 	"github.com/certbound/certbound/server/gateway/forwardauth"
 	"github.com/certbound/certbound/server/listen"
 	"github.com/certbound/certbound/server/test/matrix"
@@ -34,13 +45,29 @@ type asker struct {
 	program      program
 	// fullHandshakes says that no session is resumed.
 	fullHandshakes bool
+	// grpc says that it asks over gRPC (ext_authz): in the front of extauthz, and not in
+	// that of forwardauth.
+	grpc bool
+	// socket stands in the file for a unix socket, over which it asks; otherwise over TLS.
+	socket string
+	// hops is trusted_hops of xfcc.
+	hops int
+	// edge is another proxy, in front of the one that asks.
+	edge *program
 }
 
 func askers() []asker {
 	own := func(p program, ports ...string) program { p.ports = ports; return p }
 	nginx := own(nginx("nginx-auth-request.conf"), "listen 443 ", "listen 127.0.0.1:{443} ")
 	traefik := own(traefik("traefik-forward-auth.yaml", "traefik-forward-auth-dynamic.yaml"), `address: ":443"`, `address: "127.0.0.1:{443}"`)
+	envoyAt := func(port, file string) program {
+		return own(envoy(file), "address: 0.0.0.0, port_value: "+port+"}", "address: 127.0.0.1, port_value: {443}}")
+	}
+	edge := envoyAt("443", "envoy-xfcc.yaml")
 	return []asker{
+		{name: "envoy", preset: "envoy-peer", grpc: true, socket: "/run/certbound/authz.sock", program: envoyAt("443", "envoy.yaml")},
+		{name: "envoy-http", preset: "xfcc", hops: 1, dialect: forwardauth.Envoy, program: envoyAt("443", "envoy-http.yaml")},
+		{name: "envoy-mesh", preset: "xfcc", hops: 2, grpc: true, program: envoyAt("8445", "envoy-sidecar.yaml"), edge: &edge},
 		{name: "nginx", preset: "nginx", dialect: forwardauth.Nginx, program: nginx},
 		{name: "traefik", preset: "traefik", dialect: forwardauth.Traefik, program: traefik},
 		{name: "caddy", preset: "caddy", dialect: forwardauth.Caddy, program: caddy(built("caddy"), "Caddyfile-forward-auth"), fullHandshakes: true},
@@ -52,7 +79,11 @@ func askers() []asker {
 type guarded struct {
 	*matrix.World
 	a  asker
-	px *proxy
+	px *proxy // where clients connect
+	// sidecar is behind the edge, where it asks.
+	sidecar *proxy
+	// stop ends Certbound.
+	stop func()
 
 	mu        sync.Mutex
 	seen      []*http.Request // by the API
@@ -62,14 +93,31 @@ type guarded struct {
 func startGuarded(t *testing.T, a asker, edits ...string) *guarded {
 	t.Helper()
 	g := &guarded{World: matrix.New(t), a: a}
-	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	calls := grpc.NewServer()
+	healthgrpc.RegisterHealthServer(calls, health.NewServer())
+	api := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.mu.Lock()
-		defer g.mu.Unlock()
 		g.seen = append(g.seen, r)
+		g.mu.Unlock()
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			calls.ServeHTTP(w, r)
+			return
+		}
 		io.WriteString(w, "hello")
 	}))
+	api.Config.Protocols = new(http.Protocols)
+	api.Config.Protocols.SetHTTP1(true)
+	api.Config.Protocols.SetUnencryptedHTTP2(true)
+	api.Start()
 	t.Cleanup(api.Close)
-	src, err := certsource.NewPreset(a.preset, certsource.PresetConfig{Hop: hop()})
+	by := hop()
+	if a.socket != "" {
+		by = certsource.Hop{UnixSocket: true}
+	}
+	src, err := extauthz.NewPeerSource(extauthz.PeerConfig{Hop: by})
+	if a.preset != "envoy-peer" {
+		src, err = certsource.NewPreset(a.preset, certsource.PresetConfig{Hop: by, TrustedHops: a.hops})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,9 +130,10 @@ func startGuarded(t *testing.T, a asker, edits ...string) *guarded {
 	routes := []*gateway.Route{
 		{Name: "api", Path: "/orders", Identity: identity, CheckCertificate: g.Check},
 		{Name: "admin", Path: "/admin", Methods: []string{"GET"}, Scopes: []string{"admin"}, Identity: identity},
+		{Name: "calls", Path: healthPath, Scopes: []string{"read"}, Identity: identity, CheckCertificate: g.Check},
 		{Name: "open", Path: "/open", Anonymous: true},
 	}
-	for _, r := range routes[:2] {
+	for _, r := range routes[:3] {
 		r.Verifier = g.Verifier(t, src, func(c *resourceserver.Config) { c.CheckCertificate = nil })
 	}
 	d, err := gateway.NewDecider(gateway.Config{Routes: routes, Source: src, Observer: func(_ context.Context, d *decision.Decision) {
@@ -95,30 +144,62 @@ func startGuarded(t *testing.T, a asker, edits ...string) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := forwardauth.New(forwardauth.Config{
-		Decider: d, Dialect: a.dialect, Hop: hop(), Options: gateway.FrontOptions{Logger: slog.New(slog.DiscardHandler)},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	at, documented := "127.0.0.1:0", "127.0.0.1:9443"
 	leaf := g.ServerCA.MustLeaf(pkitest.LeafOptions{Subject: "CN=auth.test", DNS: []string{"auth.test"}, IP: []net.IP{net.IPv4(127, 0, 0, 1).To4()}, Server: true})
-	srv, err := listen.New(listen.Config{Name: "auth", Handler: h, Pair: listen.NewPair(leaf.TLS()), AskForCertificate: true, Logger: slog.New(slog.DiscardHandler)})
+	pair := listen.NewPair(leaf.TLS())
+	if a.socket != "" {
+		at, documented, pair = "unix:"+filepath.Join(t.TempDir(), "authz.sock"), a.socket, nil
+	}
+	l, err := listen.Open(at, "address")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := listen.Open("127.0.0.1:0", "address")
-	if err != nil {
-		t.Fatal(err)
+	options := gateway.FrontOptions{Logger: slog.New(slog.DiscardHandler)}
+	var srv interface {
+		Serve(net.Listener) error
+		Shutdown(context.Context) error
+	}
+	if a.grpc {
+		auth, err := extauthz.New(extauthz.Config{Decider: d, Hop: by, Options: options})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, err = extauthz.NewServer(extauthz.ServerConfig{Name: "auth", Authorization: auth, Pair: pair, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		h, err := forwardauth.New(forwardauth.Config{Decider: d, Dialect: a.dialect, Hop: by, Options: options})
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, err = listen.New(listen.Config{Name: "auth", Handler: h, Pair: pair, AskForCertificate: true, AnyHost: a.dialect == forwardauth.Envoy, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	go func() { _ = srv.Serve(l) }()
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = srv.Shutdown(ctx)
 	})
-	g.px = a.program.start(t, settings{name: matrix.Host, edits: append([]string{
-		"127.0.0.1:9443", l.Addr().String(), "127.0.0.1:9000", strings.TrimPrefix(api.URL, "http://"),
-	}, edits...)})
+	t.Cleanup(g.stop)
+	here, authAt, apiAt := "127.0.0.1:9000", strings.TrimPrefix(at, "unix:"), strings.TrimPrefix(api.URL, "http://")
+	if a.socket == "" {
+		authAt = l.Addr().String()
+	}
+	if write := a.program.address; write != nil {
+		here, apiAt = write(here), write(apiAt)
+		if a.socket == "" {
+			documented, authAt = write(documented), write(authAt)
+		}
+	}
+	g.px = a.program.start(t, settings{name: matrix.Host, edits: append([]string{documented, authAt, here, apiAt}, edits...)})
+	if a.edge != nil {
+		g.sidecar = g.px
+		g.px = a.edge.start(t, settings{name: matrix.Host, origin: [3]string{2: g.px.tls}})
+	}
 	return g
 }
 
@@ -207,9 +288,13 @@ func (g *guarded) answers(t *testing.T) {
 	for _, tt := range []struct {
 		path, token string
 		status      int
+		grpc        int // over gRPC, which can say more
 	}{
-		{"/open", "", 200}, {"/orders", good, 200}, {"/admin", good, 403}, {"/other", good, 403}, {"/orders?access_token=x", good, 401},
+		{"/open", "", 200, 0}, {"/orders", good, 200, 0}, {"/admin", good, 403, 0}, {"/other", good, 403, 404}, {"/orders?access_token=x", good, 401, 400},
 	} {
+		if g.a.grpc && tt.grpc != 0 {
+			tt.status = tt.grpc
+		}
 		g.last()
 		got := g.get(t, caller{leaf: g.L1}, tt.path, tt.token)
 		seen := g.last()
@@ -220,7 +305,7 @@ func (g *guarded) answers(t *testing.T) {
 			t.Errorf("%s: the challenge is %q", tt.path, challenge)
 		}
 		if seen != nil {
-			for _, name := range []string{"Authorization", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Original-Uri"} {
+			for _, name := range []string{"Authorization", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Client-Cert", "X-Original-Uri"} {
 				if got := alike(seen.Header, name); len(got) > 0 && !strings.HasSuffix(got[0], ": ") {
 					t.Errorf("%s: the API has no need of %q", tt.path, got)
 				}
@@ -309,9 +394,11 @@ func (g *guarded) which(t *testing.T) {
 	t.Attr("requirement", "G-4.13-1")
 	good := g.Token(t, g.L1, nil)
 	d := g.a.dialect
-	for _, name := range []string{d.URI, d.Method, d.Host, "X-Original-URI", "X-Original-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Rewrite-Url", "X-HTTP-Method-Override"} {
+	for _, name := range []string{d.URI, d.Method, d.Host, "X-Original-URI", "X-Original-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Rewrite-Url", "X-HTTP-Method-Override", "X-Envoy-Original-Path", "X-Envoy-Auth-Headers-To-Remove"} {
 		value := "/open"
 		switch name {
+		case "": // Envoy sends the request itself
+			continue
 		case d.Method:
 			value = "GET"
 		case d.Host:
@@ -362,6 +449,9 @@ func (g *guarded) paths(t *testing.T) {
 				}
 				return
 			}
+			if target == "/open//../admin" && seen.RequestURI == "/open/admin" {
+				return // by RFC 3986, which Envoy follows: it is below /open, and nothing else
+			}
 			// What an API makes of it at most: decoded twice and cleaned, whatever the case.
 			if target != "/open?/../admin" && target != "/open#/../admin" || strings.Contains(seen.URL.Path, "admin") {
 				t.Errorf("the API has seen %q", seen.RequestURI)
@@ -377,7 +467,7 @@ func (g *guarded) certificateFields(t *testing.T) {
 	stolen := g.Token(t, g.L1, nil)
 	var p certsource.Preset
 	for _, q := range certsource.Presets() {
-		if q.Name == g.a.preset {
+		if q.Name == g.a.preset || q.Name == "xfcc" && g.a.preset == "envoy-peer" {
 			p = q
 		}
 	}
@@ -399,6 +489,91 @@ func (g *guarded) certificateFields(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+const healthPath = "/grpc.health.v1.Health"
+
+// A service of gRPC behind Envoy, with a client of grpc-go: it reads a status of gRPC and
+// the challenge.
+func TestEnvoyBeforeGRPC(t *testing.T) {
+	for _, a := range askers() {
+		if a.name != "envoy" && a.name != "envoy-http" {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			g := startGuarded(t, a, "    - name: api\n      connect_timeout: 5s\n", `    - name: api
+      connect_timeout: 5s
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: {http2_protocol_options: {}}
+`)
+			for _, tt := range []struct {
+				name, token string
+				leaf        *pkitest.Leaf
+				want        codes.Code
+				challenge   string
+			}{
+				{"bound", g.Token(t, g.L1, nil), g.L1, codes.OK, ""},
+				{"another certificate", g.Token(t, g.L1, nil), g.L2, codes.Unauthenticated, `error="invalid_token"`},
+				{"no token", "", g.L1, codes.Unauthenticated, "Bearer"},
+				{"a scope that is missing", g.Token(t, g.L1, map[string]any{"scope": "write"}), g.L1, codes.PermissionDenied, `error="insufficient_scope"`},
+			} {
+				t.Run(tt.name, func(t *testing.T) {
+					g.last()
+					conn, err := grpc.NewClient(g.px.tls, grpc.WithTransportCredentials(credentials.NewTLS(g.ClientTLS(tt.leaf))))
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+					defer cancel()
+					if tt.token != "" {
+						ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+tt.token, "x-client-id", "forged", "client-cert", "forged")
+					}
+					var header, trailer metadata.MD
+					_, err = healthgrpc.NewHealthClient(conn).Check(ctx, &healthgrpc.HealthCheckRequest{}, grpc.Header(&header), grpc.Trailer(&trailer))
+					if status.Code(err) != tt.want {
+						t.Fatalf("%v, want %v", err, tt.want)
+					}
+					got := strings.Join(append(header.Get("www-authenticate"), trailer.Get("www-authenticate")...), " ")
+					if !strings.Contains(got, tt.challenge) {
+						t.Errorf("challenge %q, want %q", got, tt.challenge)
+					}
+					seen := g.last()
+					if (seen != nil) != (tt.want == codes.OK) {
+						t.Fatalf("the service was reached: %v", seen != nil)
+					}
+					if seen != nil && (!slices.Equal(seen.Header["X-Client-Id"], []string{"client-1"}) || seen.Header.Get("Authorization") != "" || seen.Header.Get("Client-Cert") != byteSequence(g.L1.Cert)) {
+						t.Errorf("the service has seen %q", seen.Header)
+					}
+				})
+			}
+		})
+	}
+}
+
+// While Certbound is away Envoy lets nothing pass.
+func TestEnvoyAsksInVain(t *testing.T) {
+	for _, a := range askers() {
+		if !strings.HasPrefix(a.name, "envoy") {
+			continue
+		}
+		t.Run(a.name, func(t *testing.T) {
+			g := startGuarded(t, a)
+			good := g.Token(t, g.L1, nil)
+			if got := g.get(t, caller{leaf: g.L1}, "/orders", good); got.Status != http.StatusOK {
+				t.Fatalf("%d %s", got.Status, got.Text)
+			}
+			g.stop()
+			g.last()
+			for _, path := range []string{"/orders", "/open"} {
+				if got := g.get(t, caller{leaf: g.L1}, path, good); got.Status != http.StatusServiceUnavailable || g.last() != nil {
+					t.Errorf("%s: %d, want 503 and the API not reached", path, got.Status)
+				}
+			}
+		})
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 
 // keys are the certificates of the proxies.
 type keys struct {
+	hopCA  *pkitest.CA   // of hop and other
 	server *pkitest.Leaf // towards clients, and of the origin
 	hop    *pkitest.Leaf // towards the origin; the one that the origin believes
 	other  *pkitest.Leaf // from the same CA as hop
@@ -40,8 +41,9 @@ var proxyKeys = sync.OnceValue(func() *keys {
 		server: fixture.Certs().ServerCA.MustLeaf(pkitest.LeafOptions{
 			Subject: "CN=as.test", DNS: []string{"as.test", "mtls.as.test", "rs.test"}, Server: true,
 		}),
-		hop:   ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-1"}),
-		other: ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-2"}),
+		hopCA: ca,
+		hop:   ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-1", URI: []string{"spiffe://agora.example/edge"}}),
+		other: ca.MustLeaf(pkitest.LeafOptions{Subject: "CN=edge-2", URI: []string{"spiffe://agora.example/other"}}),
 	}
 })
 
@@ -80,6 +82,7 @@ func material() map[string]string {
 		"hop.pem":            string(k.hop.ChainPEM()),
 		"hop.key":            string(k.hop.KeyPEM()),
 		"hop-and-key.pem":    string(k.hop.CertPEM()) + string(k.hop.KeyPEM()),
+		"hop-ca.pem":         string(k.hopCA.CertPEM()),
 		"origin-ca.pem":      string(certs.ServerCA.CertPEM()),
 		"client-ca.pem":      string(certs.CA1.CertPEM()),
 	}
