@@ -126,7 +126,7 @@ func (f *Fetcher) Get(ctx context.Context, url string) (*Set, error) {
 			f.mu.Unlock()
 			return set, err
 		}
-		f.start(e)
+		f.start(ctx, e)
 	}
 	flight := e.flight
 	f.mu.Unlock()
@@ -152,7 +152,7 @@ func (f *Fetcher) Refetch(ctx context.Context, url string) (set *Set, fresh bool
 			return set, false, err
 		}
 		e.missed = now
-		f.start(e)
+		f.start(ctx, e)
 	}
 	flight := e.flight
 	f.mu.Unlock()
@@ -191,12 +191,13 @@ func (f *Fetcher) entry(raw string) (*entry, error) {
 	return e, nil
 }
 
-// start begins a fetch. No caller's context ends it, since others wait for it too.
-func (f *Fetcher) start(e *entry) {
+// start begins a fetch. No caller's context ends it, since others wait for it too; the
+// values of the first one's go along, such as its trace.
+func (f *Fetcher) start(ctx context.Context, e *entry) {
 	flight := &flight{done: make(chan struct{})}
 	e.flight = flight
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), f.cfg.Timeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.cfg.Timeout)
 		defer cancel()
 		var set *Set
 		var age time.Duration

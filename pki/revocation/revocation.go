@@ -143,6 +143,10 @@ type Config struct {
 	Now func() time.Time
 	// Logger is told of new lists and of failures. If nil, slog.Default.
 	Logger *slog.Logger
+	// Wrap, if set, is put around what fetches lists and asks responders, such as for
+	// traces. What it returns has to use what it is given, which is the guard against
+	// addresses that are not public.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // A Checker is a [pki.RevocationChecker]. It is safe for concurrent use.
@@ -311,6 +315,9 @@ func New(cfg Config) (*Checker, error) {
 	// The context of a fetch bounds it; a large list may take longer than the
 	// guard would allow.
 	c.named.Timeout, c.configured.Timeout = 0, 0
+	if cfg.Wrap != nil {
+		c.named.Transport, c.configured.Transport = cfg.Wrap(c.named.Transport), cfg.Wrap(c.configured.Transport)
+	}
 	c.views.Store(&views{})
 	c.restore()
 	c.readFiles(true)

@@ -44,6 +44,14 @@ type Config struct {
 	// What is written to stderr.
 	Log Log `yaml:"log"`
 
+	// Traces and metrics for a receiver of the OpenTelemetry protocol, beside /metrics of
+	// the admin listener (see docs/telemetry.md).
+	Telemetry Telemetry `yaml:"telemetry"`
+
+	// The folder that keeps the certificates of requests, so that 'certbound explain
+	// --from-log' can judge a request of the log anew.
+	Evidence Evidence `yaml:"evidence"`
+
 	// Bounds on what a stranger can send.
 	Limits Limits `yaml:"limits"`
 
@@ -484,6 +492,64 @@ type Log struct {
 
 	// The least level that is written.
 	Level string `yaml:"level" default:"info" enum:"debug,info,warn,error"`
+}
+
+// Telemetry is the section of OpenTelemetry. What is left out is as the environment
+// variables of OpenTelemetry say (OTEL_…). No request waits for the receiver or fails
+// because of it; what it does not take is dropped.
+type Telemetry struct {
+	// Whether, and over what: auto, which is off unless OTEL_EXPORTER_OTLP_ENDPOINT,
+	// OTEL_TRACES_EXPORTER or the like are set; off; grpc; or http, which is protobuf over
+	// HTTP.
+	OTLP string `yaml:"otlp" default:"auto" enum:"auto,off,grpc,http"`
+
+	// The URL of the receiver, such as http://127.0.0.1:4317, without the path of a signal.
+	// If left out, OTEL_EXPORTER_OTLP_ENDPOINT, or this machine.
+	Endpoint string `yaml:"endpoint"`
+
+	// Send traces.
+	Traces bool `yaml:"traces" default:"true"`
+
+	// Send metrics: those of /metrics.
+	Metrics bool `yaml:"metrics" default:"true"`
+
+	// The part of the traces that is recorded, such as 10% or 0.1%, of those that the
+	// caller has not decided about. If left out, OTEL_TRACES_SAMPLER, or all.
+	Sample string `yaml:"sample"`
+
+	// Begin a trace of one's own for each request, and link it to the caller's. Otherwise
+	// the caller's goes on, and the caller decides whether it is recorded: whoever wants to
+	// can have each of its requests recorded.
+	IgnoreParent bool `yaml:"ignore_parent" default:"false"`
+
+	// The name of the service. If left out, OTEL_SERVICE_NAME, or certbound- and the
+	// command.
+	Service string `yaml:"service"`
+
+	// The time between two exports of metrics. 0s: OTEL_METRIC_EXPORT_INTERVAL, or 1m.
+	Interval Duration `yaml:"interval" default:"0s"`
+
+	// PEM files with CAs for an https receiver. If left out, the system's.
+	RootCAs []Path `yaml:"root_cas"`
+
+	// The certificate to show to an https receiver, PEM.
+	Certificate Path `yaml:"certificate"`
+
+	// The private key for it, PEM.
+	Key Path `yaml:"key"`
+}
+
+// Evidence is the section of kept certificates: each once, by its digest, and for each
+// record of the log the digests of the chain that came with it. Tokens are never kept.
+type Evidence struct {
+	// The folder. It is made with mode 0700. Empty: nothing is kept.
+	Folder Path `yaml:"folder"`
+
+	// The most bytes of certificates in it; the oldest are removed.
+	MaxBytes int `yaml:"max_bytes" default:"67108864"`
+
+	// How long a certificate is kept after it was last seen.
+	MaxAge Duration `yaml:"max_age" default:"30d"`
 }
 
 // Limits is the section of bounds.

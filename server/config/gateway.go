@@ -21,6 +21,14 @@ type Gateway struct {
 	// What is written to stderr.
 	Log GatewayLog `yaml:"log"`
 
+	// Traces and metrics for a receiver of the OpenTelemetry protocol, beside /metrics of
+	// the admin listener (see docs/telemetry.md).
+	Telemetry Telemetry `yaml:"telemetry"`
+
+	// The folder that keeps the certificates of requests, so that 'certbound explain
+	// --from-log' can judge a request of the log anew.
+	Evidence Evidence `yaml:"evidence"`
+
 	// Bounds on what a stranger can send.
 	Limits GatewayLimits `yaml:"limits"`
 }

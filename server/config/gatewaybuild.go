@@ -36,7 +36,11 @@ type GatewayParts struct {
 	// Source is that of [GatewayFile.Source], or of another front. If nil, the former.
 	Source   certsource.Source
 	Observer decision.Observer
-	Logger   *slog.Logger
+	// Judged is that of [gateway.Config].
+	Judged func(ctx context.Context, method string, v *gateway.Verdict)
+	Logger *slog.Logger
+	// Wrap is put around what asks the issuer, by what it is for. If nil, nothing is.
+	Wrap func(name string, next http.RoundTripper) http.RoundTripper
 	// Before is what was built last: what has not changed is taken over, with its
 	// connections and caches. It stays whole.
 	Before *BuiltGateway
@@ -116,7 +120,7 @@ func (f *GatewayFile) Build(parts GatewayParts) (*BuiltGateway, error) {
 		return nil, errors.Join(b.faults...)
 	}
 	var err error
-	b.out.Proxy.Decider, err = gateway.NewDecider(gateway.Config{Routes: routes, Source: b.source, Observer: parts.Observer})
+	b.out.Proxy.Decider, err = gateway.NewDecider(gateway.Config{Routes: routes, Source: b.source, Observer: parts.Observer, Judged: parts.Judged})
 	if err != nil {
 		for _, e := range unjoin(err) {
 			b.fault("routes", bare(e))
@@ -186,7 +190,7 @@ func (b *gatewayBuilder) pair(key string, cert, private Path) *listen.Pair {
 func (b *gatewayBuilder) issuer() {
 	t := &b.file.Tokens
 	roots := b.pool("tokens.root_cas", t.RootCAs)
-	client := func(p *listen.Pair) *http.Client {
+	client := func(name string, p *listen.Pair) *http.Client {
 		tr := http.DefaultTransport.(*http.Transport).Clone()
 		tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 		tr.MaxResponseHeaderBytes = 64 << 10
@@ -196,23 +200,27 @@ func (b *gatewayBuilder) issuer() {
 		if b.parts.Change != nil {
 			b.parts.Change(tr)
 		}
-		return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+		c := &http.Client{Transport: tr, Timeout: 10 * time.Second}
+		if b.parts.Wrap != nil {
+			c.Transport = b.parts.Wrap(name, tr)
+		}
+		return c
 	}
-	b.client = client(nil)
+	b.client = client("issuer", nil)
 	in, rev := &t.Introspector, &t.Revocations
 	if t.Introspection == "never" && !rev.Follow {
 		return
 	}
-	own := client(b.pair("tokens.introspector", in.Certificate, in.Key))
+	own := b.pair("tokens.introspector", in.Certificate, in.Key)
 	if t.Introspection != "never" {
 		b.asker = &resourceserver.Introspection{
-			Endpoint: in.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: own, OpaqueOnly: t.Introspection == "opaque",
+			Endpoint: in.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: client("introspection", own), OpaqueOnly: t.Introspection == "opaque",
 			CacheFor: orNever(in.CacheFor), StaleFor: time.Duration(in.StaleFor), InactiveFor: orNever(in.InactiveFor), MaxInactive: in.InactiveSize,
 		}
 	}
 	if rev.Follow {
 		b.feed = &resourceserver.RevocationFeed{
-			Endpoint: rev.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: own,
+			Endpoint: rev.Endpoint, ClientID: in.ClientID, ClientSecret: string(in.Secret), HTTPClient: client("revocation feed", own),
 			Every: time.Duration(rev.Every), StaleAfter: time.Duration(rev.StaleAfter), MaxEntries: rev.MaxEntries,
 		}
 		if rev.OnStale == "accept" {

@@ -71,6 +71,7 @@ func (f *GatewayFile) rules() []Fault {
 	c := &checker{file: f.server()}
 	c.trust()
 	c.proxyProtocol()
+	c.telemetry(&f.Telemetry, &f.Evidence)
 	f.Trust = c.file.Trust
 	l := &f.Listen
 	if l.Source != "tls" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -56,8 +57,9 @@ func (unchecked) Generation() uint64 { return 0 }
 
 // Checkers returns the revocation checkers by the name of their anchor set. A set with
 // mode off has none. Whoever uses [File.FileSets] puts them in; otherwise such a set
-// refuses everybody. It reads lists; fetching is for their Run.
-func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, error) {
+// refuses everybody. It reads lists; fetching is for their Run. wrap, if there is one, is
+// put around what fetches (see [revocation.Config].Wrap).
+func (f *File) Checkers(logger *slog.Logger, wrap func(http.RoundTripper) http.RoundTripper) (map[string]*revocation.Checker, error) {
 	out := make(map[string]*revocation.Checker)
 	for i, s := range f.Trust.Sets {
 		if s.Revocation.Mode == string(revocation.Off) {
@@ -69,7 +71,7 @@ func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, er
 		if err != nil {
 			return nil, err
 		}
-		cfg.RootCAs, cfg.Logger = roots, logger
+		cfg.RootCAs, cfg.Logger, cfg.Wrap = roots, logger, wrap
 		files := f.fileSet(s)
 		cfg.Issuers = func() []*x509.Certificate {
 			set, err := files.Load(time.Now())
@@ -86,8 +88,8 @@ func (f *File) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, er
 }
 
 // Checkers is [File.Checkers] for a gateway.
-func (f *GatewayFile) Checkers(logger *slog.Logger) (map[string]*revocation.Checker, error) {
-	return f.server().Checkers(logger)
+func (f *GatewayFile) Checkers(logger *slog.Logger, wrap func(http.RoundTripper) http.RoundTripper) (map[string]*revocation.Checker, error) {
+	return f.server().Checkers(logger, wrap)
 }
 
 // revocationRules asks the room itself what is wrong.

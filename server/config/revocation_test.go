@@ -72,7 +72,7 @@ func TestCheckers(t *testing.T) {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	f := load("mode: crl, crl: [ca.crl]")
-	checkers, err := f.Checkers(quiet)
+	checkers, err := f.Checkers(quiet, nil)
 	if err != nil || len(checkers) != 1 {
 		t.Fatal(checkers, err)
 	}
@@ -83,13 +83,13 @@ func TestCheckers(t *testing.T) {
 	if _, err := os.Stat(kept); err == nil {
 		t.Error("the folder was made though nothing is fetched")
 	}
-	if _, err := load("mode: crl, crl: ['http://crl.example/a']").Checkers(quiet); err != nil {
+	if _, err := load("mode: crl, crl: ['http://crl.example/a']").Checkers(quiet, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(kept); err != nil {
 		t.Error(err)
 	}
-	if checkers, err := load("mode: off").Checkers(quiet); err != nil || len(checkers) != 0 {
+	if checkers, err := load("mode: off").Checkers(quiet, nil); err != nil || len(checkers) != 0 {
 		t.Error(checkers, err)
 	}
 	// A program that forgets to put the checker in refuses.

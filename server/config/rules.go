@@ -39,6 +39,7 @@ func (f *File) rules() []Fault {
 	if every := time.Duration(c.file.SelfProbe.Every); every != 0 && every < time.Minute {
 		c.fault("self_probe.every", "set it to 0s, 1m or more", "%s is less than a minute; one probe sends hundreds of requests", c.file.SelfProbe.Every)
 	}
+	c.telemetry(&f.Telemetry, &f.Evidence)
 	c.authServer()
 	return c.faults
 }

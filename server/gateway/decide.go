@@ -28,6 +28,9 @@ type Config struct {
 	Strip []string
 	// Observer is told of each decision once.
 	Observer decision.Observer
+	// Judged is told of each verdict after Observer, with the context of the request, such
+	// as for its trace. It must not block or change anything. If nil, nobody is.
+	Judged func(ctx context.Context, method string, v *Verdict)
 	// Now returns the current time. If nil, time.Now.
 	Now func() time.Time
 }
@@ -150,10 +153,17 @@ type Verdict struct {
 // anew each time. The peer is that of ctx (see [certsource.ConnContext]).
 func (d *Decider) Decide(ctx context.Context, r Request) *Verdict {
 	v := d.judge(ctx, r)
+	d.tell(ctx, r, v)
+	return v
+}
+
+func (d *Decider) tell(ctx context.Context, r Request, v *Verdict) {
 	if d.cfg.Observer != nil {
 		d.cfg.Observer(ctx, v.Decision)
 	}
-	return v
+	if d.cfg.Judged != nil {
+		d.cfg.Judged(ctx, r.Method, v)
+	}
 }
 
 // Still judges again a request that was allowed and is still going on, such as a

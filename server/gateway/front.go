@@ -71,9 +71,7 @@ func (f *Front) Decide(ctx context.Context, d *Decider, r Request) *Verdict {
 func (f *Front) Refuse(ctx context.Context, d *Decider, r Request, c decision.Check) *Verdict {
 	start := f.now()
 	v := d.refuse(ctx, &Verdict{decider: d}, r, http.StatusForbidden, c)
-	if d.cfg.Observer != nil {
-		d.cfg.Observer(ctx, v.Decision)
-	}
+	d.tell(ctx, r, v)
 	f.record(ctx, r, v, start)
 	return v
 }

@@ -54,6 +54,7 @@ type ProxyConfig struct {
 // for concurrent use.
 type Proxy struct {
 	log     *slog.Logger
+	options ProxyOptions
 	access  bool
 	metrics *Metrics
 	now     func() time.Time
@@ -82,13 +83,19 @@ type ProxyOptions struct {
 	AccessLog bool
 	// Metrics counts. If nil, nobody does.
 	Metrics *Metrics
+	// Transport is put around what sends requests upstream, such as for traces. If nil,
+	// nothing is.
+	Transport func(http.RoundTripper) http.RoundTripper
+	// Answered is told the status of each answer, with the context of the request. If nil,
+	// nobody is.
+	Answered func(ctx context.Context, status int)
 	// Now returns the current time. If nil, time.Now.
 	Now func() time.Time
 }
 
 // NewProxy returns a proxy.
 func NewProxy(cfg ProxyConfig, o ProxyOptions) (*Proxy, error) {
-	p := &Proxy{log: cmp.Or(o.Logger, slog.Default()), access: o.AccessLog, metrics: o.Metrics, now: o.Now, facts: newFactCache()}
+	p := &Proxy{log: cmp.Or(o.Logger, slog.Default()), options: o, access: o.AccessLog, metrics: o.Metrics, now: o.Now, facts: newFactCache()}
 	if p.now == nil {
 		p.now = time.Now
 	}
@@ -115,7 +122,7 @@ func (p *Proxy) Reload(cfg ProxyConfig) error {
 		f.Recheck = cmp.Or(f.Recheck, 10*time.Second)
 		f.Stall = cmp.Or(f.Stall, 60*time.Second)
 		f.proxy = &httputil.ReverseProxy{
-			Transport:      t.Upstream.transport,
+			Transport:      p.transport(t.Upstream),
 			BufferPool:     buffers{},
 			Rewrite:        rewrite,
 			ModifyResponse: modifyResponse,
@@ -127,6 +134,19 @@ func (p *Proxy) Reload(cfg ProxyConfig) error {
 	}
 	p.state.Store(s)
 	return nil
+}
+
+func (p *Proxy) transport(u *Upstream) http.RoundTripper {
+	if p.options.Transport == nil {
+		return u.transport
+	}
+	return p.options.Transport(u.transport)
+}
+
+func (p *Proxy) answered(x *exchange) {
+	if p.options.Answered != nil {
+		p.options.Answered(x.in.Context(), x.status)
+	}
 }
 
 type discard struct{}
@@ -157,6 +177,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !x.verdict.Allowed {
 		x.status = x.verdict.Status
 		x.verdict.Write(w)
+		p.answered(x)
 		p.record(x, start)
 		return
 	}
@@ -165,6 +186,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		fault := recover()
 		x.target.metrics.end(x.status, p.now().Sub(start))
+		p.answered(x)
 		p.record(x, start)
 		if fault != nil {
 			panic(fault) // net/http cuts off what has begun

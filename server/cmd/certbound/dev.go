@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,7 +112,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	level.Set(slog.LevelError)
 	logger := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	seen := &lastDecision{}
-	in, err := newInstance(ctx, file, logger, seen.observe)
+	in, err := newInstance(ctx, file, "dev", logger, seen.observe)
 	if err != nil {
 		return err
 	}
@@ -121,7 +120,7 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 		return joinClose(err, in)
 	}
 	api := fmt.Sprintf("https://localhost:%d", ports[2])
-	handler, err := demoAPI(file.Issuer, api, folder.serverCA, logger, observers(in.metrics.ObserverAt(telemetry.EndpointAPI), seen.observe))
+	handler, err := demoAPI(file.Issuer, api, in.otlp.Client("issuer", httpClient(folder.serverCA, nil)), in.logger, observers(in.metrics.ObserverAt(telemetry.EndpointAPI), in.otlp.Observer(), seen.observe))
 	if err != nil {
 		return joinClose(err, in)
 	}
@@ -173,12 +172,12 @@ func (l *lastDecision) observe(_ context.Context, d *decision.Decision) { l.p.St
 func (l *lastDecision) take() *decision.Decision                        { return l.p.Swap(nil) }
 
 // demoAPI is a resource server as an application would be one.
-func demoAPI(issuer, resource string, roots *x509.CertPool, logger *slog.Logger, observer decision.Observer) (http.Handler, error) {
+func demoAPI(issuer, resource string, client *http.Client, logger *slog.Logger, observer decision.Observer) (http.Handler, error) {
 	v, err := resourceserver.New(resourceserver.Config{
 		Resource:   resource,
 		Issuer:     issuer,
 		Source:     certsource.TLS{},
-		HTTPClient: httpClient(roots, nil),
+		HTTPClient: client,
 		Observer:   observer,
 		Logger:     logger,
 	})

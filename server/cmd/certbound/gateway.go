@@ -21,6 +21,7 @@ import (
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
+	"github.com/certbound/certbound/server/evidence"
 	"github.com/certbound/certbound/server/gateway"
 	"github.com/certbound/certbound/server/gateway/extauthz"
 	"github.com/certbound/certbound/server/gateway/forwardauth"
@@ -103,6 +104,7 @@ func (a *app) gateway(ctx context.Context, name string) error {
 		attrs = append(attrs, slog.String("admin", operator.Addr().String()))
 	}
 	if err := in.serve(main, operator); err != nil {
+		in.otlp.Shutdown(ctx)
 		return err
 	}
 	hup := make(chan os.Signal, 1)
@@ -124,6 +126,8 @@ type gatewayInstance struct {
 	revoked checkers
 	admin   *admin.Handler
 	group   *listen.Group
+	otlp    *telemetry.OTLP                 // nil if nothing is exported
+	kept    *evidence.Keeper                // nil if nothing is kept
 	pair    *listen.Pair                    // of the server; nil for plain HTTP
 	handler http.Handler                    // of the clients, or of a proxy that asks
 	grpc    *extauthz.Authorization         // in place of handler
@@ -140,16 +144,27 @@ type gatewayInstance struct {
 }
 
 // newGateway loads everything that a start needs. Nothing listens yet.
-func newGateway(file *config.GatewayFile, logger *slog.Logger) (*gatewayInstance, error) {
+func newGateway(file *config.GatewayFile, logger *slog.Logger) (_ *gatewayInstance, err error) {
 	in := &gatewayInstance{
 		file: file, logger: logger, metrics: telemetry.New(readVersion().Version), running: map[follower]context.CancelFunc{},
 	}
-	var err error
+	if in.otlp, logger, err = startOTLP(file, "gateway", in.metrics, logger); err != nil {
+		return nil, err
+	}
+	in.logger = logger
+	defer func() {
+		if err != nil {
+			in.otlp.Shutdown(context.Background())
+		}
+	}()
+	if in.kept, err = openEvidence(file, in.metrics, logger); err != nil {
+		return nil, err
+	}
 	if in.paths, err = pki.NewValidator(pki.Config{Logger: logger}); err != nil {
 		return nil, err
 	}
 	if sets := file.FileSets(); len(sets) > 0 {
-		if in.revoked, err = withRevocation(file, sets, logger, in.metrics); err != nil {
+		if in.revoked, err = withRevocation(file, sets, logger, in.metrics, in.otlp); err != nil {
 			return nil, err
 		}
 		in.watcher, err = pki.NewFileWatcher(in.paths, pki.WatchConfig{
@@ -199,11 +214,12 @@ func (in *gatewayInstance) front() error {
 	if front == "proxy" {
 		proxy, err := gateway.NewProxy(in.built.Proxy, gateway.ProxyOptions{
 			Logger: in.logger, AccessLog: in.file.Log.Access, Metrics: gateway.NewMetrics(in.metrics.Registry()),
+			Transport: in.otlp.Wrap("upstream"), Answered: in.otlp.Answered(),
 		})
 		if err != nil {
 			return err
 		}
-		in.handler = probe.Handler(probe.Config{Listener: "gateway", Source: in.built.Source, Store: &in.probes, Logger: in.logger}, proxy)
+		in.handler = in.otlp.Bare("gateway", probe.Handler(probe.Config{Listener: "gateway", Source: in.built.Source, Store: &in.probes, Logger: in.logger}, proxy))
 		in.replace = proxy.Reload
 		return nil
 	}
@@ -234,7 +250,7 @@ func (in *gatewayInstance) front() error {
 		if err != nil {
 			return err
 		}
-		in.handler, f = h, h.Front
+		in.handler, f = in.otlp.Handler("gateway", h), h.Front
 	}
 	in.replace = func(cfg gateway.ProxyConfig) error {
 		targets.Store(&cfg.Targets)
@@ -246,8 +262,23 @@ func (in *gatewayInstance) front() error {
 
 func (in *gatewayInstance) build(file *config.GatewayFile, before *config.BuiltGateway) (*config.BuiltGateway, error) {
 	return file.Build(config.GatewayParts{
-		Paths: in.paths, Observer: in.metrics.ObserverAt(telemetry.EndpointAPI), Logger: in.logger, Before: before,
+		Paths: in.paths, Observer: observers(in.metrics.ObserverAt(telemetry.EndpointAPI), in.otlp.Observer()), Judged: in.judged(),
+		Wrap: in.otlp.Transport, Logger: in.logger, Before: before,
 	})
+}
+
+// judged names the route on the span of a request, and keeps what came with it. It is nil
+// if there is neither.
+func (in *gatewayInstance) judged() func(context.Context, string, *gateway.Verdict) {
+	if in.otlp == nil && in.kept == nil {
+		return nil
+	}
+	return func(ctx context.Context, method string, v *gateway.Verdict) {
+		if v.Route != nil {
+			in.otlp.Route(ctx, method, v.Route.Name, v.Route.Path)
+		}
+		in.kept.Keep(v.Presented.Leaf(), v.Presented.Chain(), v.Allowed)
+	}
 }
 
 // warm says whether tokens can be judged.
@@ -267,6 +298,7 @@ func (in *gatewayInstance) serve(main, operator net.Listener) error {
 	if in.grpc != nil {
 		s, err := extauthz.NewServer(extauthz.ServerConfig{
 			Name: "gateway", Authorization: in.grpc, Pair: in.pair, MaxConnections: in.file.Limits.Connections, Logger: in.logger,
+			Unary: in.otlp.Unary(),
 		})
 		if err != nil {
 			return err
@@ -348,6 +380,7 @@ func (in *gatewayInstance) run(ctx context.Context, hup <-chan os.Signal) error 
 		in.tasks.Go(func() { _ = in.watcher.Run(working) })
 	}
 	in.tasks.Go(func() { in.revoked.run(working) })
+	in.tasks.Go(func() { in.kept.Run(working) })
 	if in.pair != nil {
 		in.tasks.Go(func() { in.pair.Run(working) })
 	}
@@ -376,6 +409,7 @@ func (in *gatewayInstance) run(ctx context.Context, hup <-chan os.Signal) error 
 	err := in.group.Run(ctx)
 	stop()
 	in.tasks.Wait()
+	in.otlp.Shutdown(ctx)
 	return err
 }
 
@@ -449,6 +483,7 @@ func (in *gatewayInstance) take() error {
 	for key, parts := range map[string][2]any{
 		"listen": {in.file.Listen, file.Listen}, "trust": {in.file.Trust, file.Trust},
 		"limits": {in.file.Limits, file.Limits}, "log": {in.file.Log, file.Log},
+		"telemetry": {in.file.Telemetry, file.Telemetry}, "evidence": {in.file.Evidence, file.Evidence},
 	} {
 		if !reflect.DeepEqual(parts[0], parts[1]) {
 			in.logger.Warn("reload: this part needs a restart; it stays as it was", slog.String("setting", key))
@@ -456,6 +491,7 @@ func (in *gatewayInstance) take() error {
 	}
 	// The source that listens is that of the start.
 	file.Listen, file.Trust, file.Limits, file.Log = in.file.Listen, in.file.Trust, in.file.Limits, in.file.Log
+	file.Telemetry, file.Evidence = in.file.Telemetry, in.file.Evidence
 	built, err := in.build(file, in.built)
 	if err != nil {
 		return err

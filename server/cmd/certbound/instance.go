@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
 	"github.com/certbound/certbound/server/doctor"
+	"github.com/certbound/certbound/server/evidence"
 	"github.com/certbound/certbound/server/listen"
 	"github.com/certbound/certbound/server/probe"
 	"github.com/certbound/certbound/server/store/sqlite"
@@ -38,20 +40,34 @@ type instance struct {
 	group   *listen.Group
 	source  certsource.Source // of the mutual-TLS listener
 	probe   *selfProbe        // nil if none is configured
+	otlp    *telemetry.OTLP   // nil if nothing is exported
+	kept    *evidence.Keeper  // nil if nothing is kept
 	// The server certificates by the name of their listener. Several may be one.
 	pairs map[string]*listen.Pair
 }
 
 // newInstance opens the store and loads everything that a start needs. Nothing
 // listens yet. The caller calls run, or close.
-func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, observer decision.Observer) (_ *instance, err error) {
+func newInstance(ctx context.Context, file *config.File, command string, logger *slog.Logger, observer decision.Observer) (_ *instance, err error) {
 	in := &instance{file: file, logger: logger, metrics: telemetry.New(readVersion().Version), pairs: map[string]*listen.Pair{}}
+	if in.otlp, logger, err = startOTLP(file, command, in.metrics, logger); err != nil {
+		return nil, err
+	}
+	in.logger = logger
+	defer func() {
+		if err != nil {
+			in.otlp.Shutdown(ctx)
+		}
+	}()
+	if in.kept, err = openEvidence(file, in.metrics, logger); err != nil {
+		return nil, err
+	}
 	paths, err := pki.NewValidator(pki.Config{Logger: logger})
 	if err != nil {
 		return nil, err
 	}
 	if sets := file.FileSets(); len(sets) > 0 {
-		if in.revoked, err = withRevocation(file, sets, logger, in.metrics); err != nil {
+		if in.revoked, err = withRevocation(file, sets, logger, in.metrics, in.otlp); err != nil {
 			return nil, err
 		}
 		in.watcher, err = pki.NewFileWatcher(paths, pki.WatchConfig{
@@ -81,8 +97,8 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	}
 	in.store = in.metrics.Store(store)
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
-	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: jwks.Guard(guard)})
-	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), observer)
+	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: in.otlp.Client("client jwks", jwks.Guard(guard))})
+	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), in.otlp.Observer(), keepEvidence(in.kept, cfg.Source), observer)
 	cfg.OnRenewal = func(_, _ authserver.CertificateRecord) { in.metrics.Renewed() }
 	in.metrics.ClientCertificates(func(ctx context.Context) ([]time.Time, error) { return clientEnds(ctx, in.store, file) })
 	if len(in.revoked) > 0 {
@@ -106,12 +122,15 @@ func newInstance(ctx context.Context, file *config.File, logger *slog.Logger, ob
 	return in, nil
 }
 
+// observers tells each of them that is not nil.
 func observers(list ...decision.Observer) decision.Observer {
+	list = slices.DeleteFunc(list, func(o decision.Observer) bool { return o == nil })
+	if len(list) == 1 {
+		return list[0]
+	}
 	return func(ctx context.Context, d *decision.Decision) {
 		for _, o := range list {
-			if o != nil {
-				o(ctx, d)
-			}
+			o(ctx, d)
 		}
 	}
 }
@@ -160,7 +179,7 @@ func (in *instance) loadPairs() error {
 // serve adds a listener that is open already. A nil pair is plain HTTP.
 func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks bool, h http.Handler) error {
 	cfg := listen.Config{
-		Name: name, Handler: in.metrics.Instrument(name, h), Pair: pair, AskForCertificate: asks,
+		Name: name, Handler: in.traced(name, in.metrics.Instrument(name, h)), Pair: pair, AskForCertificate: asks,
 		MaxConnections: in.file.Limits.Connections, Logger: in.logger,
 	}
 	if name == "mtls" {
@@ -175,13 +194,21 @@ func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks b
 	return nil
 }
 
+// traced makes spans of the requests to a listener; those of the operator are none.
+func (in *instance) traced(name string, h http.Handler) http.Handler {
+	if name == "admin" {
+		return h
+	}
+	return in.otlp.Handler(name, in.otlp.Endpoint(h))
+}
+
 // serveAll adds the listeners of the configuration. One that is nil is left out.
 func (in *instance) serveAll(public, mtls, operator net.Listener) error {
 	if err := in.serve("public", public, in.pairs["public"], false, in.probed("public", nil, in.as.Handler())); err != nil {
 		return err
 	}
 	if mtls != nil {
-		if err := in.serve("mtls", mtls, in.pairs["mtls"], in.pairs["mtls"] != nil, in.probed("mtls", in.source, in.as.MTLSHandler())); err != nil {
+		if err := in.serve("mtls", mtls, in.pairs["mtls"], in.pairs["mtls"] != nil, noteArrival(in.kept, in.probed("mtls", in.source, in.as.MTLSHandler()))); err != nil {
 			return err
 		}
 	}
@@ -234,17 +261,22 @@ func (in *instance) run(ctx context.Context) error {
 	for _, p := range in.uniquePairs() {
 		tasks.Go(func() { p.Run(working) })
 	}
+	tasks.Go(func() { in.kept.Run(working) })
 	if in.probe != nil {
 		tasks.Go(func() { in.probe.run(serving) })
 	}
 	err := in.group.Run(serving)
 	stopWorking()
 	tasks.Wait()
+	in.otlp.Shutdown(ctx)
 	return errors.Join(failure, err, in.store.Close())
 }
 
 // close gives up an instance that was never run.
-func (in *instance) close() error { return in.store.Close() }
+func (in *instance) close() error {
+	in.otlp.Shutdown(context.Background())
+	return in.store.Close()
+}
 
 func (in *instance) uniquePairs() []*listen.Pair {
 	seen := map[*listen.Pair]bool{}

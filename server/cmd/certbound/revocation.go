@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -19,9 +20,9 @@ type checkers map[string]*revocation.Checker
 // withRevocation gives each set its checker. file is a [config.File] or another kind that
 // has sets.
 func withRevocation(file interface {
-	Checkers(*slog.Logger) (map[string]*revocation.Checker, error)
-}, sets []pki.FileSet, logger *slog.Logger, metrics *telemetry.Metrics) (checkers, error) {
-	all, err := file.Checkers(logger)
+	Checkers(*slog.Logger, func(http.RoundTripper) http.RoundTripper) (map[string]*revocation.Checker, error)
+}, sets []pki.FileSet, logger *slog.Logger, metrics *telemetry.Metrics, otlp *telemetry.OTLP) (checkers, error) {
+	all, err := file.Checkers(logger, otlp.Wrap("revocation"))
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (a *app) serve(ctx context.Context, name string) error {
 	for _, w := range warnings {
 		logger.Warn("configuration", slog.String("warning", w.Error()))
 	}
-	in, err := newInstance(ctx, file, logger, nil)
+	in, err := newInstance(ctx, file, "serve", logger, nil)
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ clients:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.in, err = newInstance(t.Context(), file, logger, nil); err != nil {
+	if d.in, err = newInstance(t.Context(), file, "serve", logger, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.in.probe.after = time.Hour // for a test to run by itself

@@ -37,6 +37,8 @@ type ServerConfig struct {
 	MaxMessageBytes int
 	// Logger is told of refused connections. If nil, slog.Default.
 	Logger *slog.Logger
+	// Unary is put around each call, such as for traces. If nil, nothing is.
+	Unary grpc.UnaryServerInterceptor
 }
 
 // A Server serves an [Authorization] over gRPC.
@@ -61,17 +63,21 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		creds = credentials.NewTLS(conf)
 	}
 	s := &Server{cfg: cfg, limit: listen.NewLimit(cmp.Or(cfg.MaxConnections, 10_000), cmp.Or(cfg.Logger, slog.Default()).With("listener", cfg.Name))}
-	s.grpc = grpc.NewServer(
+	options := []grpc.ServerOption{
 		grpc.Creds(transport{creds}),
 		grpc.MaxRecvMsgSize(cmp.Or(cfg.MaxMessageBytes, 1<<20)),
-		grpc.MaxHeaderListSize(64<<10),
+		grpc.MaxHeaderListSize(64 << 10),
 		grpc.MaxConcurrentStreams(1000),
 		// Goroutines that stay have grown their stacks already; if all are busy there are others.
-		grpc.NumStreamWorkers(uint32(4*runtime.GOMAXPROCS(0))),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	)
+	}
+	if cfg.Unary != nil {
+		options = append(options, grpc.UnaryInterceptor(cfg.Unary))
+	}
+	s.grpc = grpc.NewServer(options...)
 	authv3.RegisterAuthorizationServer(s.grpc, cfg.Authorization)
 	return s, nil
 }
