@@ -23,9 +23,10 @@ var (
 //
 // DeleteClient also removes the client's requests, consents and grants with all that
 // followed from them, and revokes the access tokens of its grants as RevokeGrant does.
-// Sweep also removes requests, codes, refresh tokens, sessions, consents and initial
-// access tokens that have expired, and grants that have expired or are revoked and whose
-// access tokens have all expired, with their codes and refresh tokens.
+// Sweep also removes requests, codes, refresh tokens, sessions, consents, initial access
+// tokens and what RevokeGrant knows of access tokens that have expired, and grants that
+// have expired or are revoked and whose access tokens have all expired, with their codes
+// and refresh tokens, which it does not count.
 type GrantStore interface {
 	Store
 

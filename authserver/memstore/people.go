@@ -55,15 +55,14 @@ func (g *grant) ends() time.Time {
 }
 
 func (p *people) sweep(now time.Time, limit int) int {
-	// The access tokens first, since a grant waits for them. They are no record that
-	// anybody asks for, so the number is that of the others.
-	p.issued.sweep(now, limit, func(a access) {
+	// The access tokens first, since a grant waits for them.
+	return p.issued.sweep(now, limit, func(a access) {
 		if g, ok := p.grants.get(a.grant); ok {
 			delete(g.issued, a.jti)
 			p.grants.move(a.grant, g.ends())
 		}
-	})
-	return p.requests.sweep(now, limit, nil) +
+	}) +
+		p.requests.sweep(now, limit, nil) +
 		p.codes.sweep(now, limit, func(c *authserver.Code) {
 			if g, ok := p.grants.get(c.GrantID); ok {
 				delete(g.codes, c.Hash)

@@ -39,13 +39,16 @@ type Store interface {
 	// Users returns at most limit accounts with a name after the given one, sorted by
 	// the bytes of the name.
 	Users(ctx context.Context, after string, limit int) ([]*User, error)
-	// UpdateUser replaces an account if its version is still u.Version, and sets the
-	// new one; otherwise authserver.ErrConflict or authserver.ErrNotFound.
+	// UpdateUser replaces an account, except Failures and LockedUntil, if its version is
+	// still u.Version, and sets the new one; otherwise authserver.ErrConflict or
+	// authserver.ErrNotFound. A subject that another account has is authserver.ErrExists.
 	UpdateUser(ctx context.Context, u *User) error
 	// RecordFailure adds one to Failures and sets LockedUntil to what lockedUntil, which
 	// must be pure, returns for the new number, in one transaction. The version stays.
+	// An account that is not there is authserver.ErrNotFound.
 	RecordFailure(ctx context.Context, name string, lockedUntil func(failures int) time.Time) error
-	// ClearFailures sets both to zero. The version stays.
+	// ClearFailures sets both to zero. The version stays. An account that is not there
+	// is authserver.ErrNotFound.
 	ClearFailures(ctx context.Context, name string) error
 	// DeleteUser removes an account, or returns authserver.ErrNotFound.
 	DeleteUser(ctx context.Context, name string) error

@@ -81,22 +81,27 @@ func (s *Store) CreateClient(ctx context.Context, c *authserver.Client) error {
 	}
 	var version int64
 	err = s.write(ctx, func(w *writes) error {
-		if _, err := w.version(id); err != authserver.ErrNotFound {
-			if err == nil {
-				err = authserver.ErrExists
-			}
-			return err
-		}
 		var err error
-		if version, err = w.changes(1); err != nil {
-			return err
-		}
-		return w.insert(id, version, text)
+		version, err = w.create(id, text)
+		return err
 	})
 	if err == nil {
 		c.Version = version
 	}
 	return err
+}
+
+func (w *writes) create(id, text string) (version int64, err error) {
+	if _, err := w.version(id); err != authserver.ErrNotFound {
+		if err == nil {
+			err = authserver.ErrExists
+		}
+		return 0, err
+	}
+	if version, err = w.changes(1); err != nil {
+		return 0, err
+	}
+	return version, w.insert(id, version, text)
 }
 
 // UpdateClient implements [authserver.Store].
@@ -140,8 +145,10 @@ func (s *Store) DeleteClient(ctx context.Context, id string) error {
 		if _, err := w.deleteClient.Exec(id); err != nil {
 			return err
 		}
-		_, err = w.noteDeletion.Exec(id, version)
-		return err
+		if _, err = w.noteDeletion.Exec(id, version); err != nil {
+			return err
+		}
+		return w.endClient(id)
 	})
 }
 

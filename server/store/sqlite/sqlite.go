@@ -1,4 +1,4 @@
-// Package sqlite is an [authserver.Store] in one SQLite file: the store of a server
+// Package sqlite is an [authserver.GrantStore], and an accounts.Store, in one SQLite file: the store of a server
 // on one machine. Several processes may have the file open, such as a running server
 // and the command line beside it.
 //
@@ -54,7 +54,7 @@ type Store struct {
 	*writer
 }
 
-var _ authserver.Store = (*Store)(nil)
+var _ authserver.GrantStore = (*Store)(nil)
 
 // Open opens the file, makes it if it is not there, and brings its schema up to date.
 // Errors are of type *[Error].

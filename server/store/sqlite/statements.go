@@ -29,10 +29,11 @@ type writes struct {
 	sweepTokens, sweepRevocations, sweepUsed          *sql.Stmt
 	sweepCertificates, sweepDeletions, sweptDeletions *sql.Stmt
 	sweepRevoked                                      *sql.Stmt
+	peopleWrites
 }
 
 func (w *writes) statements() []statement {
-	return []statement{
+	return append([]statement{
 		{&w.begin, `BEGIN IMMEDIATE`},
 		{&w.commit, `COMMIT`},
 		{&w.rollback, `ROLLBACK`},
@@ -87,7 +88,7 @@ func (w *writes) statements() []statement {
 		{&w.sweptDeletions, `UPDATE client_changes SET forgotten = max(forgotten, coalesce((SELECT max(version) FROM
 			(SELECT version FROM client_deletions ORDER BY version LIMIT max(0, min(?2, (SELECT count(*) FROM client_deletions) - ?1)))), 0))`},
 		{&w.sweepDeletions, `DELETE FROM client_deletions WHERE version <= (SELECT forgotten FROM client_changes)`},
-	}
+	}, w.peopleWrites.statements()...)
 }
 
 // reads are the prepared statements of the readers.
@@ -97,6 +98,7 @@ type reads struct {
 	certificates, clientCertificates     *sql.Stmt
 	revokedCertificate                   *sql.Stmt
 	lastRevocation, revocations          *sql.Stmt
+	peopleReads
 }
 
 const (
@@ -106,7 +108,7 @@ const (
 )
 
 func (r *reads) prepare(ctx context.Context, db *sql.DB) error {
-	return prepare([]statement{
+	return prepare(append([]statement{
 		{&r.client, `SELECT id, version, document FROM clients WHERE id = ?`},
 		{&r.clients, `SELECT id, version, document FROM clients WHERE id > ? ORDER BY id LIMIT ?`},
 		{&r.lastChange, `SELECT last, forgotten FROM client_changes`},
@@ -125,7 +127,7 @@ func (r *reads) prepare(ctx context.Context, db *sql.DB) error {
 			UNION ALL SELECT * FROM (SELECT number, '', thumbprint, issuer_key_id, serial, derived, restored, note, at, expires
 				FROM revoked_certificates WHERE number > ?1 ORDER BY number LIMIT ?2)
 			ORDER BY number LIMIT ?2`},
-	}, func(text string) (*sql.Stmt, error) { return db.PrepareContext(ctx, text) })
+	}, r.peopleReads.statements()...), func(text string) (*sql.Stmt, error) { return db.PrepareContext(ctx, text) })
 }
 
 func prepare(all []statement, with func(text string) (*sql.Stmt, error)) error {

@@ -13,24 +13,29 @@ import (
 
 // SaveToken implements [authserver.Store].
 func (s *Store) SaveToken(ctx context.Context, t *authserver.OpaqueToken) error {
-	kept := *t
+	row, err := encodeToken(t)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, func(w *writes) error { return w.saveToken(row) })
+}
+
+type tokenRow struct {
+	authserver.OpaqueToken
+	audience string
+}
+
+func encodeToken(t *authserver.OpaqueToken) (*tokenRow, error) {
 	audience, err := json.Marshal(t.Audience)
 	if err != nil {
-		return fmt.Errorf("sqlite: audience of a token: %w", err)
+		return nil, fmt.Errorf("sqlite: audience of a token: %w", err)
 	}
-	return s.write(ctx, func(w *writes) error {
-		result, err := w.insertToken.Exec(kept.Hash[:], kept.JTI, kept.ClientID, kept.Subject, kept.Scope, string(audience),
-			micros(kept.Issued), micros(kept.Expires), kept.X5TS256)
-		if err != nil {
-			return err
-		}
-		if n, err := result.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
-			return authserver.ErrExists
-		}
-		return nil
-	})
+	return &tokenRow{*t, string(audience)}, nil
+}
+
+func (w *writes) saveToken(t *tokenRow) error {
+	return existsUnless(w.insertToken.Exec(t.Hash[:], t.JTI, t.ClientID, t.Subject, t.Scope, t.audience,
+		micros(t.Issued), micros(t.Expires), t.X5TS256))
 }
 
 // Token implements [authserver.Store].
@@ -89,7 +94,11 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 	var removed int64
 	err := s.write(ctx, func(w *writes) error {
 		removed = 0
-		for _, stmt := range []*sql.Stmt{w.sweepTokens, w.sweepRevocations, w.sweepUsed, w.sweepCertificates, w.sweepRevoked} {
+		for _, stmt := range []*sql.Stmt{
+			w.sweepTokens, w.sweepRevocations, w.sweepUsed, w.sweepCertificates, w.sweepRevoked,
+			w.sweepGrantTokens, w.sweepRequests, w.sweepCodes, w.sweepRefresh,
+			w.sweepSessions, w.sweepConsents, w.sweepInitial,
+		} {
 			result, err := stmt.Exec(micros(now), limit)
 			if err != nil {
 				return err
@@ -99,6 +108,19 @@ func (s *Store) Sweep(ctx context.Context, now time.Time, limit int) (int, error
 				return err
 			}
 			removed += n
+		}
+		for _, stmt := range []*sql.Stmt{w.sweepGrantCodes, w.sweepGrantRefresh, w.sweepGrantTokensOf, w.sweepGrants} {
+			result, err := stmt.Exec(micros(now), limit)
+			if err != nil {
+				return err
+			}
+			if stmt == w.sweepGrants {
+				n, err := result.RowsAffected()
+				if err != nil {
+					return err
+				}
+				removed += n
+			}
 		}
 		if _, err := w.sweptDeletions.Exec(maxDeletions, limit); err != nil {
 			return err

@@ -155,7 +155,8 @@ func (w *writer) transact(batch []*job) (err error) {
 		switch j.err = j.do(w.writes); j.err {
 		case nil:
 			changed = true
-		case authserver.ErrNotFound, authserver.ErrExists, authserver.ErrConflict, authserver.ErrRevoked:
+		case authserver.ErrNotFound, authserver.ErrExists, authserver.ErrConflict, authserver.ErrRevoked,
+			authserver.ErrUsed, authserver.ErrGrantRevoked:
 		default:
 			return j.err
 		}
