@@ -10,17 +10,26 @@ import (
 	"github.com/certbound/certbound/authserver"
 )
 
-// Store times what a store does. The operation is named after the method.
+// Store times what a store does. The operation is named after the method. For an
+// authserver.GrantStore the answer is one, too.
 func (m *Metrics) Store(s authserver.Store) authserver.Store {
 	t := &timedStore{Store: s, ok: make(map[string]prometheus.Observer), failed: make(map[string]prometheus.Observer)}
-	for _, op := range []string{
+	ops := []string{
 		"Client", "Clients", "CreateClient", "UpdateClient", "DeleteClient", "ClientChanges",
 		"SigningKeys", "AddSigningKey", "DeleteSigningKey", "SaveToken", "Token", "Revoke", "Revoked",
 		"UseOnce", "SaveCertificate", "Certificate", "Certificates", "ClientCertificates", "RevokeCertificate",
 		"RestoreCertificate", "CertificateRevoked", "Revocations", "Sweep", "Ping",
-	} {
+	}
+	grants, ok := s.(authserver.GrantStore)
+	if ok {
+		ops = append(ops, grantOps...)
+	}
+	for _, op := range ops {
 		t.ok[op] = m.store.WithLabelValues(op, "ok")
 		t.failed[op] = m.store.WithLabelValues(op, "error")
+	}
+	if ok {
+		return timedGrants{t, grants}
 	}
 	return t
 }
@@ -35,7 +44,8 @@ type timedStore struct {
 func (t *timedStore) done(op string, start time.Time, err *error) {
 	observers := t.ok
 	if *err != nil && !errors.Is(*err, authserver.ErrNotFound) && !errors.Is(*err, authserver.ErrExists) &&
-		!errors.Is(*err, authserver.ErrConflict) && !errors.Is(*err, authserver.ErrRevoked) && !errors.Is(*err, context.Canceled) {
+		!errors.Is(*err, authserver.ErrConflict) && !errors.Is(*err, authserver.ErrRevoked) && !errors.Is(*err, authserver.ErrUsed) &&
+		!errors.Is(*err, authserver.ErrGrantRevoked) && !errors.Is(*err, context.Canceled) {
 		observers = t.failed
 	}
 	observers[op].Observe(time.Since(start).Seconds())
