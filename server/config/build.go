@@ -106,6 +106,7 @@ func (f *File) serverConfig() authserver.Config {
 	if cfg.KeyRotation.Every == 0 {
 		cfg.KeyRotation.Every = -1 // by command only
 	}
+	cfg.Profile, cfg.Authorization = f.Profile, f.authorization()
 	if cfg.MTLS.Enabled {
 		cfg.MTLSBaseURL = f.Listen.MTLS.URL
 	}

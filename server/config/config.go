@@ -30,6 +30,13 @@ type Config struct {
 	// What the server issues.
 	Tokens Tokens `yaml:"tokens"`
 
+	// A profile that all clients are held to: fapi2, the FAPI 2.0 Security Profile with
+	// mutual TLS. Settings that would break it are refused.
+	Profile string `yaml:"profile" enum:"fapi2"`
+
+	// People who log in, and the clients that act for them.
+	People People `yaml:"people"`
+
 	// Keys that sign access tokens. They are made at the first start and live in
 	// the store.
 	SigningKeys SigningKeys `yaml:"signing_keys"`

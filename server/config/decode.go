@@ -562,7 +562,11 @@ func suggestion(top, f *field, key string) string {
 		}
 	})
 	if len(found) > 0 {
-		return "it belongs to " + strings.Join(slices.Sorted(maps.Keys(found)), " or ")
+		// The places that are least deep first: those are meant most often.
+		paths := slices.SortedFunc(maps.Keys(found), func(a, b string) int {
+			return cmp.Or(strings.Count(a, ".")-strings.Count(b, "."), strings.Compare(a, b))
+		})
+		return "it belongs to " + strings.Join(paths, " or ")
 	}
 	return "known are " + strings.Join(names, ", ")
 }

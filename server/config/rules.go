@@ -40,6 +40,7 @@ func (f *File) rules() []Fault {
 		c.fault("self_probe.every", "set it to 0s, 1m or more", "%s is less than a minute; one probe sends hundreds of requests", c.file.SelfProbe.Every)
 	}
 	c.telemetry(&f.Telemetry, &f.Evidence)
+	c.people()
 	c.authServer()
 	return c.faults
 }
@@ -167,6 +168,13 @@ var settings = map[string]string{
 	"Binding":          "tokens.binding",
 	"SigningAlg":       "signing_keys.algorithm",
 	"KeyRotation":      "signing_keys",
+	"Profile":          "profile",
+
+	"Authorization.RequestLifetime": "people.request_lifetime",
+	"Authorization.FlowLifetime":    "people.flow_lifetime",
+	"Authorization.CodeLifetime":    "people.code_lifetime",
+	"Authorization.SessionIdle":     "people.session_idle",
+	"Authorization.Refresh":         "people.refresh_tokens",
 }
 
 // members says the same of the members of a registration.
