@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
 )
@@ -43,7 +44,7 @@ func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 	case FormatText:
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	case FormatJSON:
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		return slog.New(newJSONHandler(w, options)), nil
 	}
 	return nil, fmt.Errorf("telemetry: log format: expected auto, text or json, found %q", format)
 }
@@ -61,10 +62,29 @@ var secretNames = map[string]bool{
 	"privatekey": true, "pkcs8": true, "pem": true,
 }
 
+// secretName reports whether the value under a name is never written.
+func secretName(name string) bool {
+	var buf [64]byte
+	squeezed := buf[:0]
+	for i := range len(name) {
+		c := name[i]
+		if c >= utf8.RuneSelf || len(squeezed) == len(buf) {
+			return secretNames[strings.ToLower(squeeze.Replace(name))]
+		}
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != '-' && c != '_' && c != '.' {
+			squeezed = append(squeezed, c)
+		}
+	}
+	return secretNames[string(squeezed)]
+}
+
 var squeeze = strings.NewReplacer("-", "", "_", "", ".", "")
 
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
-	if secretNames[strings.ToLower(squeeze.Replace(a.Key))] {
+	if secretName(a.Key) {
 		if a.Value.Kind() == slog.KindString && a.Value.String() == "" {
 			return a
 		}
@@ -107,10 +127,50 @@ func textOf(v any) (string, bool) {
 
 // suspicious says quickly that there is nothing to strike out, as nearly always.
 func suspicious(s string) bool {
-	return strings.Contains(s, "eyJ") || strings.Contains(s, "cbt_") || strings.Contains(s, "cbp_") || strings.Contains(s, "PRIVATE KEY") ||
-		strings.Contains(s, "earer ") || strings.Contains(s, "asic ") || strings.Contains(s, "ecret=") ||
-		strings.Contains(s, "ssertion=") || strings.Contains(s, "oken=") || strings.Contains(s, `"d":`) || strings.Contains(s, "://")
+	for i := range len(s) {
+		c := s[i]
+		if !telling[c] {
+			continue
+		}
+		before := s[:i]
+		switch c {
+		case 'J': // a JWT
+			if strings.HasSuffix(before, "ey") {
+				return true
+			}
+		case '_': // cbt_, cbp_
+			if strings.HasSuffix(before, "cbt") || strings.HasSuffix(before, "cbp") {
+				return true
+			}
+		case ' ':
+			if endsIn(before, "earer") || endsIn(before, "asic") || endsIn(before, "dpop") || endsIn(before, "private") {
+				return true
+			}
+		case '=':
+			if endsIn(before, "ecret") || endsIn(before, "ssertion") || endsIn(before, "oken") || endsIn(before, "verifier") {
+				return true
+			}
+		case '"': // the end of a name in a private JWK
+			if strings.HasSuffix(before, `"d`) || strings.HasSuffix(before, `"p`) || strings.HasSuffix(before, `"q`) || strings.HasSuffix(before, `"k`) ||
+				strings.HasSuffix(before, `"dp`) || strings.HasSuffix(before, `"dq`) || strings.HasSuffix(before, `"qi`) {
+				return true
+			}
+		case ':':
+			if strings.HasPrefix(s[i:], "://") {
+				return true
+			}
+		}
+	}
+	return false
 }
+
+// endsIn reports whether s ends in a text of small letters, in whatever case.
+func endsIn(s, text string) bool {
+	return len(s) >= len(text) && strings.EqualFold(s[len(s)-len(text):], text)
+}
+
+// telling are the bytes that suspicious looks around.
+var telling = [256]bool{'J': true, '_': true, ' ': true, '=': true, '"': true, ':': true}
 
 var secrets = []struct {
 	pattern *regexp.Regexp

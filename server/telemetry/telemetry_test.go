@@ -308,7 +308,7 @@ func TestNewLogger(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if _, ok := log.Handler().(*slog.JSONHandler); ok != test.wantJSON {
+			if _, ok := log.Handler().(*jsonHandler); ok != test.wantJSON {
 				t.Errorf("JSON %t, want %t", ok, test.wantJSON)
 			}
 			if got := log.Enabled(t.Context(), slog.LevelDebug); got != test.wantDebug {

@@ -1,0 +1,145 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// A jsonHandler writes what slog.JSONHandler writes, with the options of the logger, octet
+// for octet. A flat record of plain values it writes itself, in a fraction of the time:
+// the access log has one of these for each request, and a gateway spent an eighth of its
+// time on them. Everything else it hands on.
+type jsonHandler struct {
+	least slog.Leveler
+	out   *lockedWriter
+	slow  slog.Handler
+}
+
+func newJSONHandler(w io.Writer, options *slog.HandlerOptions) slog.Handler {
+	out := &lockedWriter{w: w}
+	return &jsonHandler{options.Level, out, slog.NewJSONHandler(out, options)}
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+func (h *jsonHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.least.Level() }
+
+// WithAttrs and WithGroup are for records that are rare.
+func (h *jsonHandler) WithAttrs(attrs []slog.Attr) slog.Handler { return h.slow.WithAttrs(attrs) }
+func (h *jsonHandler) WithGroup(name string) slog.Handler       { return h.slow.WithGroup(name) }
+
+var recordPool = sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }}
+
+func (h *jsonHandler) Handle(ctx context.Context, r slog.Record) error {
+	p := recordPool.Get().(*[]byte)
+	defer recordPool.Put(p)
+	b, ok := appendRecord((*p)[:0], r)
+	if cap(b) <= 16<<10 {
+		*p = b
+	}
+	if !ok {
+		return h.slow.Handle(ctx, r)
+	}
+	_, err := h.out.Write(b)
+	return err
+}
+
+// appendRecord appends the line of a record, or reports that it is not a plain one.
+func appendRecord(b []byte, r slog.Record) ([]byte, bool) {
+	if r.Time.IsZero() || r.Time.Year() < 0 || r.Time.Year() > 9999 {
+		return b, false
+	}
+	b = append(b, `{"time":"`...)
+	b = r.Time.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","level":"`...)
+	switch r.Level {
+	case slog.LevelInfo:
+		b = append(b, "INFO"...)
+	case slog.LevelWarn:
+		b = append(b, "WARN"...)
+	default:
+		return b, false
+	}
+	b = append(b, `","msg":`...)
+	b, ok := appendText(b, r.Message, true)
+	if !ok {
+		return b, false
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "" || secretName(a.Key) {
+			ok = false
+			return false
+		}
+		b = append(b, ',')
+		if b, ok = appendText(b, a.Key, false); !ok {
+			return false
+		}
+		b = append(b, ':')
+		switch a.Value.Kind() {
+		case slog.KindString:
+			b, ok = appendText(b, a.Value.String(), true)
+		case slog.KindInt64:
+			b = strconv.AppendInt(b, a.Value.Int64(), 10)
+		case slog.KindUint64:
+			b = strconv.AppendUint(b, a.Value.Uint64(), 10)
+		case slog.KindBool:
+			b = strconv.AppendBool(b, a.Value.Bool())
+		case slog.KindFloat64:
+			// In this range encoding/json has no exponent.
+			if f := a.Value.Float64(); f == 0 && !math.Signbit(f) || 1e-6 <= math.Abs(f) && math.Abs(f) < 1e21 {
+				b = strconv.AppendFloat(b, f, 'f', -1, 64)
+			} else {
+				ok = false
+			}
+		default:
+			ok = false
+		}
+		return ok
+	})
+	return append(b, "}\n"...), ok
+}
+
+// appendText appends a JSON string, or reports that something in it has to be escaped, or
+// with value that it may be a secret.
+func appendText(b []byte, s string, value bool) ([]byte, bool) {
+	mark := false
+	for i := range len(s) {
+		if c := s[i]; !harmless[c] {
+			if needsEscape(c) {
+				return b, false
+			}
+			mark = value
+		}
+	}
+	if mark && suspicious(s) {
+		return b, false
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"'), true
+}
+
+func needsEscape(c byte) bool { return c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' }
+
+// harmless are the bytes that need no further look.
+var harmless = func() (t [256]bool) {
+	for c := range t {
+		t[c] = !needsEscape(byte(c)) && !telling[c]
+	}
+	return t
+}()
