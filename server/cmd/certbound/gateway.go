@@ -66,6 +66,7 @@ listen.admin. The log goes to stderr.`,
 }
 
 func (a *app) gateway(ctx context.Context, name string) error {
+	spareCollector()
 	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer restore()
 	context.AfterFunc(ctx, restore) // the second ^C ends the process at once
