@@ -3,7 +3,7 @@
 // programs that can do the same check. Run it in this folder:
 //
 //	go run .
-//	go run . -only floor,certbound -rounds 15
+//	go run . -only 'floor;certbound' -rounds 15
 //
 // What counts is the ratio within one run: rounds are interleaved, and the cost in a round
 // is divided by the floor's in the same round. It is the CPU time of the server's
@@ -40,7 +40,8 @@ var targets = map[mode]float64{warm: 1.1, cold: 1.1, newConn: 1.1}
 
 var (
 	rounds = flag.Int("rounds", 9, "interleaved rounds, at most 100")
-	only   = flag.String("only", "", "servers to run, separated by commas; all if empty")
+	only   = flag.String("only", "", "servers to run, separated by semicolons; all if empty")
+	kinds  = flag.String("modes", "", "what is measured: warm, cold, new, separated by semicolons; all if empty")
 	authz  = flag.Bool("authz", true, "measure ext_authz over gRPC")
 	idle   = flag.Int("idle", 2000, "idle connections whose memory is measured; 0 for none")
 	check  = flag.Bool("check", false, "exit with 1 if a target is missed")
@@ -78,6 +79,10 @@ func run(ctx context.Context, out io.Writer) (missed int, err error) {
 	if *rounds < 1 || *rounds > 100 || *idle < 0 || *idle > 9000 {
 		return 0, errors.New("rounds or idle out of range")
 	}
+	if *kinds != "" {
+		names := map[mode]string{warm: "warm", cold: "cold", newConn: "new"}
+		modes = slices.DeleteFunc(modes, func(m mode) bool { return !slices.Contains(strings.Split(*kinds, ";"), names[m]) })
+	}
 	w, err := newWorld()
 	if err != nil {
 		return 0, err
@@ -85,7 +90,7 @@ func run(ctx context.Context, out io.Writer) (missed int, err error) {
 	defer w.close()
 	fmt.Fprintf(out, "%s, %s/%s, %d CPUs, load %s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage())
 	list := slices.DeleteFunc(servers(), func(s *server) bool {
-		return *only != "" && !slices.Contains(strings.Split(*only, ","), s.name)
+		return *only != "" && !slices.Contains(strings.Split(*only, ";"), s.name)
 	})
 	if len(list) == 0 || list[0].name != "floor" {
 		return 0, fmt.Errorf("expected servers with the floor among them, found %q", *only)
