@@ -49,6 +49,43 @@ type Authorization struct {
 	ACRValues []string
 }
 
+func (a *Authorization) setDefaults() {
+	if !a.Enabled {
+		return
+	}
+	def(&a.RequestLifetime, 90*time.Second)
+	def(&a.FlowLifetime, 30*time.Minute)
+	def(&a.CodeLifetime, maxCodeLifetime)
+	def(&a.SessionIdle, time.Hour)
+	def(&a.SessionLifetime, 12*time.Hour)
+	def(&a.ConsentLifetime, 90*24*time.Hour)
+	if a.Pages == nil {
+		a.Pages = pages.Default()
+	}
+}
+
+// Bounds of the lifetimes (FAPI 2.0 Security Profile, Section 5.3.2).
+const (
+	maxRequestLifetime = 600*time.Second - time.Second
+	maxCodeLifetime    = 60 * time.Second
+	maxFlowLifetime    = 24 * time.Hour
+)
+
+func (a *Authorization) check(bad func(setting, format string, args ...any)) {
+	if d := a.RequestLifetime; d < time.Second || d > maxRequestLifetime {
+		bad("Authorization.RequestLifetime", "expected 1s to less than 600s, found %v", d)
+	}
+	if d := a.FlowLifetime; d < time.Second || d > maxFlowLifetime {
+		bad("Authorization.FlowLifetime", "expected 1s to %v, found %v", maxFlowLifetime, d)
+	}
+	if d := a.CodeLifetime; d < time.Second || d > maxCodeLifetime {
+		bad("Authorization.CodeLifetime", "expected 1s to 60s, found %v", d)
+	}
+	if a.SessionIdle < time.Second || a.SessionLifetime < a.SessionIdle {
+		bad("Authorization.SessionIdle", "expected 1s to %v (SessionLifetime), found %v", a.SessionLifetime, a.SessionIdle)
+	}
+}
+
 // A RefreshPolicy says how refresh tokens live. Clients get one if the grant type
 // refresh_token is among theirs.
 type RefreshPolicy struct {

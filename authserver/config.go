@@ -289,6 +289,7 @@ func (cfg *Config) setDefaults() {
 	def(&cfg.SigningAlg, "ES256")
 	def(&cfg.KeyRotation.Every, 30*24*time.Hour)
 	def(&cfg.KeyRotation.Prepublish, 10*time.Minute)
+	cfg.Authorization.setDefaults()
 	cfg.Authorization.Refresh.setDefaults()
 	def(&cfg.MaxBody, 64<<10)
 	def(&cfg.MaxParameters, 64)

@@ -56,6 +56,10 @@ type exchange struct {
 	presented *certsource.Presented
 	d         *decision.Decision
 	foreign   bool // warnForeign has looked
+
+	// Of the endpoints for browsers.
+	browserValue string // the cookie that names the browser
+	observed     bool
 }
 
 func (x *exchange) ctx() context.Context { return x.r.Context() }
@@ -66,6 +70,9 @@ func (s *Server) newHandler(base string, certificate func(*http.Request) (*certs
 	h.routes[path+"/token"] = route{name: "token", post: (*exchange).token}
 	h.routes[path+"/introspect"] = route{name: "introspect", post: (*exchange).introspect}
 	h.routes[path+"/revoke"] = route{name: "revoke", post: (*exchange).revoke}
+	if s.grants != nil {
+		h.routes[path+"/par"] = route{name: "par", post: (*exchange).par}
+	}
 	h.routes[path+feedPath] = route{name: "revocations", post: (*exchange).revocations}
 	if s.grants != nil {
 		h.routes[path+"/userinfo"] = route{name: "userinfo", any: (*exchange).userinfo}

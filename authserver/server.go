@@ -31,6 +31,7 @@ type Server struct {
 	quoted          map[string]string // resources as JSON
 	defaultAudience []string
 	jsonIssuer      string
+	origin          string // of the issuer, as browsers write it
 	tokenURLs       []string
 	assertionAlgs   []jose.SignatureAlgorithm
 	metadata        []byte
@@ -70,6 +71,7 @@ func New(cfg Config) (*Server, error) {
 		quoted:          make(map[string]string, len(cfg.Resources)),
 		defaultAudience: []string{cfg.DefaultResource},
 		jsonIssuer:      quote(cfg.Issuer),
+		origin:          origin(cfg.Issuer),
 		challengeBasic:  []string{`Basic realm="` + cfg.Issuer + `", charset="UTF-8"`},
 		challengeBearer: []string{`Bearer realm="` + cfg.Issuer + `"`},
 		slowSlot:        make(chan struct{}, 1),
@@ -105,9 +107,16 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Handler serves the conventional, browser-facing endpoints. It has no certificate
+// Handler serves the conventional, browser-facing endpoints: it alone has the
+// authorization endpoint and the pages. It has no certificate
 // source at all: a certificate or a header there counts as none.
-func (s *Server) Handler() http.Handler { return s.newHandler(s.cfg.Issuer, nil) }
+func (s *Server) Handler() http.Handler {
+	h := s.newHandler(s.cfg.Issuer, nil)
+	if s.grants != nil {
+		s.addBrowserRoutes(h)
+	}
+	return h
+}
 
 // MTLSHandler serves the same endpoints with the certificate source of the
 // configuration, below the path of MTLSBaseURL, or of the issuer if there is none.

@@ -91,6 +91,10 @@ const (
 	CheckIssuer      = "issuer"
 	CheckAudience    = "audience"
 	CheckScope       = "scope"
+	CheckRequest     = "request" // the authorization request
+	CheckBrowser     = "browser" // cookies, and where a form came from
+	CheckLogin       = "login"
+	CheckConsent     = "consent"
 )
 
 // A Decision is one judgement. The zero value refuses. It is not safe for

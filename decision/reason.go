@@ -104,6 +104,26 @@ const (
 	RefreshReused       Reason = "refresh_token_reused"
 	PersonDisabled      Reason = "person_disabled"
 
+	// The authorization request, and the person.
+	RedirectMismatch     Reason = "redirect_uri_not_registered"
+	ResponseUnsupported  Reason = "response_unsupported" // response_type or response_mode
+	ChallengeMissing     Reason = "code_challenge_missing"
+	RequestNotPushed     Reason = "request_not_pushed"
+	RequestNotSigned     Reason = "request_not_signed"
+	RequestByReference   Reason = "request_by_reference" // request_uri that no pushed request has given
+	RequestObjectInvalid Reason = "request_object_invalid"
+	RequestUnknown       Reason = "request_unknown" // never made, or ended
+	RequestExpired       Reason = "request_expired"
+	RequestOfOther       Reason = "request_of_another_client"
+	BrowserMismatch      Reason = "browser_mismatch"
+	CookieMissing        Reason = "cookie_missing"
+	CrossSite            Reason = "cross_site" // a form that was not sent from our page
+	LoginRequired        Reason = "login_required"
+	ConsentRequired      Reason = "consent_required"
+	ConsentDenied        Reason = "consent_denied"
+	LoginFailed          Reason = "login_failed"
+	LoginUnusable        Reason = "login_unusable" // what the login returned cannot be a person
+
 	// The token.
 	NoToken            Reason = "no_token"
 	TokenTwice         Reason = "token_sent_twice"
