@@ -181,9 +181,13 @@ func (o *OTLP) Observer() decision.Observer {
 		}
 		var attrs []attribute.KeyValue
 		add := func(key, value string) {
-			if value != "" {
-				attrs = append(attrs, attribute.String(key, clip(Redact(value))))
+			if value == "" {
+				return
 			}
+			if suspicious(value) {
+				value = Redact(value)
+			}
+			attrs = append(attrs, attribute.String(key, clip(value)))
 		}
 		add(attrOutcome, map[bool]string{true: "allowed", false: "refused"}[d.Allowed])
 		add(attrReason, string(d.Reason()))
