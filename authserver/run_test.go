@@ -178,7 +178,7 @@ func waitFor(t *testing.T, done func() bool) {
 }
 
 // bench is a server without a network, for tests with a clock of their own.
-func newServer(t *testing.T, change func(*authserver.Config)) (*authserver.Server, authserver.Store) {
+func newServer(t testing.TB, change func(*authserver.Config)) (*authserver.Server, authserver.Store) {
 	t.Helper()
 	cfg := authserver.Config{
 		Issuer: fixture.Issuer, Store: memstore.New(), AuthMethods: []string{authserver.ClientSecretBasic},
