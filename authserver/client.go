@@ -104,6 +104,8 @@ type Client struct {
 	AllowedMethods    []string `json:"certbound_allowed_methods,omitempty"`
 	AllowedGrantTypes []string `json:"certbound_allowed_grant_types,omitempty"`
 	AllowedScopes     []string `json:"certbound_allowed_scopes,omitempty"`
+	// AllowedAnchorSet is for a client that changes to tls_client_auth.
+	AllowedAnchorSet string `json:"certbound_allowed_anchor_set,omitempty"`
 
 	// SecretHash is a hash of the client secret (see HashSecret), for
 	// client_secret_basic. It is never printed.

@@ -156,6 +156,8 @@ type Config struct {
 
 	// Authorization holds the flows with a person in them. The zero value is off.
 	Authorization Authorization
+	// Registration lets clients register themselves. The zero value is off.
+	Registration Registration
 	// Profile is "fapi2" for the FAPI 2.0 Security Profile with mutual TLS, for all
 	// clients; New then refuses every setting that would break it. If empty, each client
 	// has its own.
@@ -295,6 +297,7 @@ func (cfg *Config) setDefaults() {
 	def(&cfg.MaxParameters, 64)
 	def(&cfg.CacheSize, 100_000)
 	def(&cfg.Logger, slog.Default())
+	cfg.Registration.setDefaults(cfg)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -438,6 +441,7 @@ func (cfg *Config) check() error {
 		bad("MaxBody, MaxParameters, CacheSize", "must not be negative")
 	}
 	cfg.checkAuthorization(bad)
+	cfg.checkRegistration(bad)
 	rules := cfg.Rules()
 	seen := map[string]bool{}
 	for _, c := range cfg.Clients {

@@ -20,6 +20,7 @@ type serverMetadata struct {
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	GrantTypes            []string `json:"grant_types_supported"`
 	Scopes                []string `json:"scopes_supported,omitempty"`
+	RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
 	RevocationFeed        string   `json:"certbound_revocation_feed_endpoint"`
 
 	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
@@ -120,6 +121,9 @@ func (s *Server) buildMetadata() ([]byte, error) {
 	if slices.Contains(cfg.AuthMethods, PrivateKeyJWT) {
 		m.TokenAuthAlgs, m.IntrospectionAuthAlgs, m.RevocationAuthAlgs = cfg.AssertionAlgs, cfg.AssertionAlgs, cfg.AssertionAlgs
 	}
+	if cfg.Registration.Enabled {
+		m.RegistrationEndpoint = join(cfg.Issuer, registerPath)
+	}
 	if s.grants != nil {
 		m.peopleMetadata = s.peopleMetadata()
 	}
@@ -131,6 +135,9 @@ func (s *Server) buildMetadata() ([]byte, error) {
 			"introspection_endpoint": join(cfg.MTLSBaseURL, "/introspect"),
 			"revocation_endpoint":    join(cfg.MTLSBaseURL, "/revoke"),
 			feed.Member:              join(cfg.MTLSBaseURL, feedPath),
+		}
+		if cfg.Registration.Enabled {
+			m.Aliases["registration_endpoint"] = join(cfg.MTLSBaseURL, registerPath)
 		}
 		if s.grants != nil {
 			m.Aliases["pushed_authorization_request_endpoint"] = join(cfg.MTLSBaseURL, "/par")

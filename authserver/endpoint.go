@@ -30,6 +30,7 @@ type handler struct {
 	// listener, where there is none whatever the request says.
 	certificate func(*http.Request) (*certsource.Presented, error)
 	fields      []string // the header fields that certificate reads
+	manages     string   // in front of the ids of clients, or empty
 }
 
 // A route is an endpoint. Exactly one of its functions is set.
@@ -77,6 +78,10 @@ func (s *Server) newHandler(base string, certificate func(*http.Request) (*certs
 	if s.grants != nil {
 		h.routes[path+"/userinfo"] = route{name: "userinfo", any: (*exchange).userinfo}
 	}
+	if s.cfg.Registration.Enabled {
+		h.routes[path+registerPath] = route{name: "register", any: (*exchange).register}
+		h.manages = path + registerPath + "/"
+	}
 	h.routes[path+"/jwks"] = route{name: "jwks", get: (*exchange).jwks}
 	// The metadata has one place, that of the issuer (RFC 8414, Section 3); it reads
 	// the same on every listener.
@@ -110,8 +115,19 @@ var (
 	headerShortAge = []string{"public, max-age=300"}
 )
 
+// route returns the endpoint of a path.
+func (h *handler) route(path string) (route, bool) {
+	if r, ok := h.routes[path]; ok {
+		return r, true
+	}
+	if h.manages != "" && strings.HasPrefix(path, h.manages) {
+		return route{name: "manage", any: (*exchange).manage}, true
+	}
+	return route{}, false
+}
+
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	route, ok := h.routes[r.URL.Path]
+	route, ok := h.route(r.URL.Path)
 	header := w.Header()
 	header["X-Content-Type-Options"] = headerNoSniff
 	if !ok {

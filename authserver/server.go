@@ -38,6 +38,8 @@ type Server struct {
 	challengeBasic  []string
 	challengeBearer []string
 
+	registry registry // of clients that register themselves
+
 	clients clientCache
 	keyMu   sync.Mutex
 	keys    atomic.Pointer[keySet]
@@ -79,6 +81,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Authorization.Enabled {
 		s.grants = cfg.Store.(GrantStore) // check has made sure
 		s.quoted[cfg.Issuer] = s.jsonIssuer
+	}
+	if cfg.Registration.Enabled {
+		s.registry.store = cfg.Store.(GrantStore) // as above
 	}
 	for _, r := range cfg.Resources {
 		s.quoted[r] = quote(r)

@@ -340,10 +340,15 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 	if err != nil {
 		return nil, []Fault{{"client metadata", err.Error()}}
 	}
-	c, faults := &Client{}, []Fault(nil)
+	c := &Client{}
+	return c, c.setMembers(members, &r, trusted)
+}
+
+// setMembers sets what is understood (see ParseMetadata).
+func (c *Client) setMembers(members []objectMember, r *Rules, trusted bool) (faults []Fault) {
 	for _, m := range members {
 		own := m.name == "client_id" || strings.HasPrefix(m.name, "certbound_")
-		if own && !trusted || !memberKnown(m.name, &r) {
+		if own && !trusted || !memberKnown(m.name, r) {
 			continue
 		}
 		target := c.member(m.name)
@@ -357,7 +362,7 @@ func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 			faults = append(faults, Fault{m.name, fault})
 		}
 	}
-	return c, faults
+	return faults
 }
 
 // otherFault refuses members that are understood well enough to know that what they
@@ -494,6 +499,8 @@ func (c *Client) member(name string) any {
 		return &c.AllowedGrantTypes
 	case "certbound_allowed_scopes":
 		return &c.AllowedScopes
+	case "certbound_allowed_anchor_set":
+		return &c.AllowedAnchorSet
 	case "certbound_anchor_set":
 		return &c.AnchorSet
 	case "certbound_sole_san":

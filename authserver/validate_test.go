@@ -184,7 +184,7 @@ func TestMemberNames(t *testing.T) {
 		URI: "https://client.example/", LogoURI: "https://client.example/l", PolicyURI: "https://client.example/p", TermsURI: "https://client.example/t",
 		Contacts: []string{"a@client.example"}, SoftwareID: "s", SoftwareVersion: "1", Profile: "fapi2", SkipConsent: true,
 		JWKSURI: "https://client.example/jwks", Dynamic: true, RegistrationTokenHash: "h", RegisteredBy: "invite", StatementIssuer: "https://directory.example",
-		AllowedMethods: []string{"tls_client_auth"}, AllowedGrantTypes: []string{"authorization_code"}, AllowedScopes: []string{"read"},
+		AllowedMethods: []string{"tls_client_auth"}, AllowedGrantTypes: []string{"authorization_code"}, AllowedScopes: []string{"read"}, AllowedAnchorSet: "ca1",
 	}
 	full.GrantTypes = []string{"client_credentials", "authorization_code", "refresh_token"}
 	// Nobody may forget a member here: but for secrets, rotation and dates all are set.

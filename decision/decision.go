@@ -85,6 +85,8 @@ const (
 	CheckRevocation  = "revocation"   // CRL, OCSP
 	CheckSubject     = "subject"      // the one registered subject value
 	CheckRegistered  = "registration" // one of the registered certificates
+	CheckMetadata    = "metadata"     // of a registration
+	CheckStatement   = "statement"    // the software statement of a registration
 	CheckGrant       = "grant"        // grant type, scope, resource
 	CheckBinding     = "binding"      // cnf against the certificate
 	CheckToken       = "token"        // form, signature, dates

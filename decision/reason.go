@@ -77,6 +77,12 @@ const (
 	KeySetUnavailable Reason = "key_set_unavailable"
 	KeySetEmpty       Reason = "key_set_empty"
 
+	// The registration.
+	MetadataInvalid     Reason = "metadata_invalid"
+	StatementInvalid    Reason = "statement_invalid"
+	StatementUnapproved Reason = "statement_unapproved"
+	RegistrationLimit   Reason = "registration_limit"
+
 	// The grant.
 	GrantUnsupported   Reason = "grant_unsupported"
 	GrantNotAllowed    Reason = "grant_not_allowed"
