@@ -24,16 +24,16 @@ import (
 	"github.com/certbound/certbound/pkitest"
 )
 
-// noLogin is a login that nobody gets through: registration needs only that there is one.
-type noLogin struct{}
+// nobodyLogsIn is a login that nobody gets through: registration needs only that there is one.
+type nobodyLogsIn struct{}
 
-func (noLogin) ServeLogin(w http.ResponseWriter, r *http.Request, a *authserver.LoginAttempt) {
+func (nobodyLogsIn) ServeLogin(w http.ResponseWriter, r *http.Request, a *authserver.LoginAttempt) {
 	a.Deny(w, r)
 }
 
 // openRegistration lets anybody register, also clients that need no person.
 func openRegistration(c *authserver.Config) {
-	c.Authorization = authserver.Authorization{Enabled: true, Login: noLogin{}}
+	c.Authorization = authserver.Authorization{Enabled: true, Login: nobodyLogsIn{}}
 	c.Registration = authserver.Registration{
 		Enabled: true, Open: true, Scopes: []string{"read", "write"},
 		OpenGrantTypes: []string{"client_credentials", "authorization_code", "refresh_token"},
