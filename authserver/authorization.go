@@ -92,10 +92,10 @@ type RefreshPolicy struct {
 	// Idle ends a token that was not used for so long, Lifetime a grant. If zero, 30
 	// days and 365 days.
 	Idle, Lifetime time.Duration
-	// Refresh tokens of public clients that are bound to no certificate are replaced at each
-	// use (RFC 9700, Section 2.2.2). Rotate does so for those that are bound, and for
-	// clients with a client_secret, too; RotateAll for all. Clients of the profile fapi2
-	// are never concerned (FAPI 2.0, Section 5.3.2.1).
+	// Rotate gives a new token at each use (RFC 9700, Section 4.14) to public clients whose
+	// tokens are bound to no certificate. Without it they get no refresh tokens at all
+	// (Section 2.2.2). RotateAll gives a new one to all clients, but for those of the
+	// profile fapi2 (FAPI 2.0, Section 5.3.2.1).
 	Rotate, RotateAll bool
 	// Grace is how long after its first use a rotated token still yields a further
 	// successor, for clients that lost the answer. If zero, 30 seconds. If negative,

@@ -56,7 +56,7 @@ func (x *exchange) codeGrant(c *registered) *refusal {
 	}
 	var refresh string
 	var next *RefreshToken
-	if x.wantsRefresh(c, person) {
+	if x.wantsRefresh(c, &g) {
 		refresh, next = x.newRefreshToken(c, &g)
 	}
 	return x.issueGrant(&g, person.Nonce, refresh, next, func(issued Issued) *refusal {

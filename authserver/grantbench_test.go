@@ -42,6 +42,7 @@ func startGrants(t *testing.T, changes ...func(*authserver.Config)) *grantBench 
 	b := new(grantBench)
 	b.AS = fixture.Start(t, append([]func(*authserver.Config){func(c *authserver.Config) {
 		c.Authorization = authserver.Authorization{Enabled: true, Login: noLogin{}, ACRValues: []string{"silver"}}
+		c.Authorization.Refresh.Rotate = true
 		c.Scopes = append(c.Scopes, "openid", "profile", "email", "address", "phone", "offline_access")
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(b.offset.Load())) }
 	}}, changes...)...)

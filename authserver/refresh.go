@@ -128,30 +128,31 @@ func (x *exchange) narrowScope(c *registered, g *grant) *refusal {
 }
 
 // wantsRefresh reports whether a refresh token belongs into the answer to a code. A client
-// that has offline_access among its scopes decides in each request; others always get one.
-func (x *exchange) wantsRefresh(c *registered, person *Grant) bool {
-	if !c.mayUse(GrantRefreshToken) {
+// that has offline_access among its scopes decides in each request; others always get
+// one. For a public client it has to be bound or rotated (RFC 9700, Section 2.2.2).
+func (x *exchange) wantsRefresh(c *registered, g *grant) bool {
+	policy := &x.s.cfg.Authorization.Refresh
+	switch {
+	case !c.mayUse(GrantRefreshToken):
+		return false
+	case c.method == None && g.x5t == "" && !policy.Rotate && !policy.RotateAll:
 		return false
 	}
-	return !slices.Contains(c.scopes, scopeOffline) || hasScope(person.Scope, scopeOffline)
+	return !slices.Contains(c.scopes, scopeOffline) || hasScope(g.person.Scope, scopeOffline)
 }
 
 // rotates reports whether a refresh token is replaced by this use of it. One that was
 // replaced before has to be, since the store judges a second use only then.
 func (x *exchange) rotates(c *registered, token *RefreshToken) bool {
-	policy := &x.s.cfg.Authorization.Refresh
-	public := c.method == None
 	switch {
 	case !token.Used.IsZero():
 		return true
 	case x.s.fapi2(c):
 		return false // FAPI 2.0, Section 5.3.2.1 (9)
-	case public && token.X5TS256 == "":
-		return true // RFC 9700, Section 2.2.2: bound or rotated
-	case policy.RotateAll:
-		return true
+	case c.method == None && token.X5TS256 == "":
+		return true // also if it comes from a time when the policy was another
 	}
-	return policy.Rotate && (public || c.method == ClientSecretBasic)
+	return x.s.cfg.Authorization.Refresh.RotateAll
 }
 
 func (x *exchange) grace() time.Duration { return max(0, x.s.cfg.Authorization.Refresh.Grace) }

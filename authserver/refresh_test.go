@@ -169,7 +169,7 @@ func TestRefresh(t *testing.T) {
 }
 
 func TestRefreshRotation(t *testing.T) {
-	rotate := func(c *authserver.Config) { c.Authorization.Refresh.Rotate = true }
+	off := func(c *authserver.Config) { c.Authorization.Refresh.Rotate = false }
 	all := func(c *authserver.Config) { c.Authorization.Refresh.RotateAll = true }
 	for _, tt := range []struct {
 		name   string
@@ -178,10 +178,11 @@ func TestRefreshRotation(t *testing.T) {
 		leaf   func(*grantBench) *pkitest.Leaf
 		want   bool
 	}{
-		{"unbound public, by default", nil, "p-free", func(*grantBench) *pkitest.Leaf { return nil }, true},
-		{"bound public, by default", nil, "p-pub", func(b *grantBench) *pkitest.Leaf { return b.S1 }, false},
-		{"bound public, with Rotate", rotate, "p-pub", func(b *grantBench) *pkitest.Leaf { return b.S1 }, true},
-		{"certificate, with Rotate", rotate, "p-dn", func(b *grantBench) *pkitest.Leaf { return b.L1 }, false},
+		{"unbound public", nil, "p-free", func(*grantBench) *pkitest.Leaf { return nil }, true},
+		{"bound public", nil, "p-pub", func(b *grantBench) *pkitest.Leaf { return b.S1 }, false},
+		{"bound public, with RotateAll", all, "p-pub", func(b *grantBench) *pkitest.Leaf { return b.S1 }, true},
+		{"bound public, without Rotate", off, "p-pub", func(b *grantBench) *pkitest.Leaf { return b.S1 }, false},
+		{"certificate", nil, "p-dn", func(b *grantBench) *pkitest.Leaf { return b.L1 }, false},
 		{"certificate, with RotateAll", all, "p-dn", func(b *grantBench) *pkitest.Leaf { return b.L1 }, true},
 		{"fapi2, with RotateAll", all, "p-fapi", func(b *grantBench) *pkitest.Leaf { return b.L1 }, false},
 	} {
@@ -200,15 +201,36 @@ func TestRefreshRotation(t *testing.T) {
 			}
 		})
 	}
+	proves(t, "G-2.2.2-1", "a public client without binding and without rotation gets no refresh token", func(t *testing.T) {
+		b := startGrants(t, off)
+		if r := b.tokens(t, b.As(t, nil), "p-free"); refreshToken(r) != "" {
+			t.Error(r.Text)
+		}
+		// And one from before is replaced all the same.
+		b = startGrants(t)
+		first := b.tokens(t, b.As(t, nil), "p-free")
+		cfg := b.Config
+		cfg.Authorization.Refresh.Rotate = false
+		server, err := authserver.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Listen(t, "mtls.as.test", server.MTLSHandler(), tls.RequestClientCert)
+		second := b.refresh(t, b.As(t, nil), "p-free", refreshToken(first))
+		wantOK(t, second)
+		if refreshToken(second) == "" {
+			t.Error(second.Text)
+		}
+	})
 	t.Run("of two policies one is the other's past", func(t *testing.T) {
 		// A token that was replaced stays replaced, also when a server does not rotate.
-		b := startGrants(t, rotate)
+		b := startGrants(t, all)
 		s1 := b.As(t, b.S1)
 		first := b.tokens(t, s1, "p-pub")
 		second := b.refresh(t, s1, "p-pub", refreshToken(first))
 		wantOK(t, second)
 		cfg := b.Config
-		cfg.Authorization.Refresh.Rotate = false
+		cfg.Authorization.Refresh.RotateAll = false
 		server, err := authserver.New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -228,7 +250,7 @@ func TestAttackStolenRefreshToken(t *testing.T) {
 	t.Attr("requirement", "M-4-7 O-10.4-1")
 	for name, changes := range map[string][]func(*authserver.Config){
 		"kept":    nil,
-		"rotated": {func(c *authserver.Config) { c.Authorization.Refresh.Rotate = true }},
+		"rotated": {func(c *authserver.Config) { c.Authorization.Refresh.RotateAll = true }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := startGrants(t, changes...)
