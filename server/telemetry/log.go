@@ -24,6 +24,9 @@ const (
 // NewLogger returns a logger that writes to w. level is debug, info, warn or error; an
 // empty format is auto, an empty level info.
 //
+// Lengths of time are texts with units, such as "1.5s", in both formats; those that are to
+// be added up and compared are numbers of milliseconds, under names that end in _ms.
+//
 // The parts log no secret, token or key. As a second fence, the logger strikes out what
 // looks like one, and whatever stands under a name such as client_secret.
 func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
@@ -92,6 +95,9 @@ func redactAttr(_ []string, a slog.Attr) slog.Attr {
 		return a
 	}
 	switch a.Value.Kind() {
+	case slog.KindDuration:
+		// JSON would have it as a number of nanoseconds, and text would not.
+		a.Value = slog.StringValue(a.Value.Duration().String())
 	case slog.KindString:
 		if s := a.Value.String(); suspicious(s) {
 			a.Value = slog.StringValue(Redact(s))

@@ -318,6 +318,23 @@ func TestNewLogger(t *testing.T) {
 	}
 }
 
+// A length of time is the same text in both formats.
+func TestDurations(t *testing.T) {
+	for _, format := range []string{FormatText, FormatJSON} {
+		var b strings.Builder
+		log, err := NewLogger(&b, format, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("x", slog.Duration("took", 1500*time.Microsecond), slog.Group("in", slog.Duration("grace", 10*time.Second)))
+		for _, want := range []string{"1.5ms", "10s"} {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s: no %s in %s", format, want, b.String())
+			}
+		}
+	}
+}
+
 func FuzzRedact(f *testing.F) {
 	for _, s := range []string{jwt, pem, "Bearer abcdefgh12345678", "client_secret=x", "://a:b@", `"d":"BBBBBBBBBBB"`} {
 		f.Add(s)
