@@ -41,6 +41,9 @@ type GatewayParts struct {
 	Logger *slog.Logger
 	// Wrap is put around what asks the issuer, by what it is for. If nil, nothing is.
 	Wrap func(name string, next http.RoundTripper) http.RoundTripper
+	// CertificateAsOf, if set, returns for a set the moment of which the revocations of its
+	// certificates are known, or zero.
+	CertificateAsOf func(set string) time.Time
 	// Before is what was built last: what has not changed is taken over, with its
 	// connections and caches. It stays whole.
 	Before *BuiltGateway
@@ -120,7 +123,7 @@ func (f *GatewayFile) Build(parts GatewayParts) (*BuiltGateway, error) {
 		return nil, errors.Join(b.faults...)
 	}
 	var err error
-	b.out.Proxy.Decider, err = gateway.NewDecider(gateway.Config{Routes: routes, Source: b.source, Observer: parts.Observer, Judged: parts.Judged})
+	b.out.Proxy.Decider, err = gateway.NewDecider(gateway.Config{Routes: routes, Source: b.source, Observer: parts.Observer, Judged: parts.Judged, TrustGeneration: b.generation()})
 	if err != nil {
 		for _, e := range unjoin(err) {
 			b.fault("routes", bare(e))
@@ -128,6 +131,14 @@ func (f *GatewayFile) Build(parts GatewayParts) (*BuiltGateway, error) {
 		return nil, errors.Join(b.faults...)
 	}
 	return b.out, nil
+}
+
+// generation returns that of the trust anchors, or nil if there are none.
+func (b *gatewayBuilder) generation() func() uint64 {
+	if b.parts.Paths == nil || len(b.file.Trust.Sets) == 0 {
+		return nil
+	}
+	return b.parts.Paths.Generation
 }
 
 func (b *gatewayBuilder) fault(key, text string) {
@@ -311,6 +322,9 @@ func (b *gatewayBuilder) route(key string, r *GatewayRoute) (*gateway.Route, *ga
 			}
 			_, err := paths.Verify(ctx, set, pki.Chain{Leaf: p.Leaf(), Rest: p.Chain()})
 			return err
+		}
+		if asOf := b.parts.CertificateAsOf; asOf != nil {
+			route.CertificateAsOf = func() time.Time { return asOf(set) }
 		}
 	}
 	if !r.Anonymous {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -37,49 +38,132 @@ func (c *factCache) of(p *certsource.Presented) facts {
 	return f
 }
 
-// record writes what there is to know of a request: who came with what to which route,
-// and what came of it. Of the token there are its claims, and of the path not the query.
+// A record is what the log says of one decision: who came with what to which route, and what
+// came of it (docs/gateway.md has the table). Of the token there are its claims, and of the
+// URL not the query.
+type record struct {
+	text  string
+	attrs []slog.Attr
+}
+
+// Outcomes of a request.
+const (
+	outcomeAllowed = "allowed"
+	outcomeRefused = "refused"
+	outcomeEnded   = "ended"   // it was allowed, and then no more
+	outcomeFailed  = "failed"  // it was allowed, and there was no answer of the upstream, or no whole one
+	outcomeAborted = "aborted" // it was allowed, and the client has gone
+)
+
+func newRecord(v *Verdict, r Request) *record {
+	rec := &record{text: "request", attrs: make([]slog.Attr, 0, 28)}
+	outcome := outcomeAllowed
+	if !v.Allowed {
+		rec.text, outcome = "request refused", outcomeRefused
+	}
+	rec.add("request_id", v.ID)
+	rec.add("outcome", outcome)
+	if v.Route != nil {
+		rec.add("route", v.Route.Name)
+		rec.add("rule", v.decider.rules[v.Route])
+	}
+	rec.add("method", clip(r.Method))
+	rec.add("host", clip(r.Host))
+	rec.add("path", clip(cmp.Or(v.Path, r.Path)))
+	return rec
+}
+
+// outcomeAt is where the outcome stands in the attributes.
+const outcomeAt = 1
+
+func (rec *record) add(key, value string) {
+	if value != "" {
+		rec.attrs = append(rec.attrs, slog.String(key, value))
+	}
+}
+
+// milliseconds returns a length of time as a number, to be added up and compared.
+func milliseconds(key string, d time.Duration) slog.Attr {
+	return slog.Float64(key, float64(d.Microseconds())/1000)
+}
+
+// describe tells of the token and the certificate of a request, and of how old what is known
+// of them is.
+func (rec *record) describe(facts *factCache, v *Verdict, now time.Time) {
+	if t := cmp.Or(v.Token, v.Refused); t != nil {
+		rec.add("client_id", clip(t.ClientID))
+		rec.add("sub", clip(t.Subject))
+		rec.add("jti", clip(t.ID))
+	}
+	rec.add("x5t#S256", v.Presented.Thumbprint())
+	f := facts.of(v.Presented)
+	rec.add("subject", f.subject)
+	rec.add("serial", f.serial)
+	rec.add("issuer_key_id", f.issuerKey)
+	d := v.Decision
+	rec.add("via", d.Via)
+	if fields := v.decider.fields; len(fields) > 0 {
+		rec.add("field", fields[0])
+	}
+	rec.add("presented", v.Presented.Kind().String())
+	rec.add("peer", d.Peer)
+	if v.TrustGeneration > 0 {
+		rec.attrs = append(rec.attrs, slog.Uint64("trust_generation", v.TrustGeneration))
+	}
+	if !v.RevocationAsOf.IsZero() {
+		rec.attrs = append(rec.attrs, milliseconds("revocation_age_ms", now.Sub(v.RevocationAsOf)))
+	}
+	if v.Route != nil && v.Route.CertificateAsOf != nil && v.Presented != nil {
+		if asOf := v.Route.CertificateAsOf(); !asOf.IsZero() {
+			rec.attrs = append(rec.attrs, milliseconds("certificate_revocation_age_ms", now.Sub(asOf)))
+		}
+	}
+	if !v.Allowed {
+		rec.attrs = append(rec.attrs, slog.Any("decision", d))
+	} else if len(d.Warnings) > 0 {
+		rec.add("warning", string(d.Warnings[0].Reason))
+		rec.add("warning_found", clip(d.Warnings[0].Found))
+	}
+}
+
+// record writes the record of a request that came to the proxy.
 func (p *Proxy) record(x *exchange, start time.Time) {
 	v := x.verdict
-	failed := x.fault != nil
-	if v.Allowed && !p.access && !failed && x.reason() == "" {
+	outcome := x.outcome()
+	if outcome == outcomeAllowed && !p.access {
 		return
 	}
 	ctx := x.in.Context()
-	level, text := slog.LevelInfo, "request"
-	if !v.Allowed {
-		text = "request refused"
-	} else if failed && x.status >= 500 {
+	level := slog.LevelInfo
+	if outcome == outcomeFailed && (x.status >= 500 || x.cut) {
 		level = slog.LevelWarn
 	}
 	if !p.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 20)
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
+	now := p.now()
+	rec := newRecord(v, x.judged)
+	rec.attrs[outcomeAt] = slog.String("outcome", outcome)
+	rec.attrs = append(rec.attrs, slog.Int("status", x.status), slog.Int64("bytes", x.sent), milliseconds("duration_ms", now.Sub(start)))
+	rec.describe(p.facts, v, now)
+	rec.add("ended", string(x.reason()))
+	if x.fault != nil && !errors.Is(x.fault, context.Canceled) {
+		rec.add("cause", clip(x.fault.Error()))
 	}
-	if v.Route != nil {
-		add("route", v.Route.Name)
+	rec.add("upstream_request_id", clip(x.upstreamID))
+	p.log.LogAttrs(ctx, level, rec.text, rec.attrs...)
+}
+
+func (x *exchange) outcome() string {
+	switch {
+	case !x.verdict.Allowed:
+		return outcomeRefused
+	case x.reason() != "":
+		return outcomeEnded
+	case x.fault != nil && errors.Is(x.fault, context.Canceled), x.cut && x.in.Context().Err() != nil:
+		return outcomeAborted
+	case x.fault != nil || x.cut:
+		return outcomeFailed
 	}
-	add("method", clip(x.in.Method))
-	add("host", clip(x.in.Host))
-	if v.Path != "" {
-		add("path", clip(v.Path))
-	} else {
-		add("path", clip(x.judged.Path))
-	}
-	attrs = append(attrs, slog.Int("status", x.status), slog.Int64("bytes", x.sent),
-		slog.Float64("ms", float64(p.now().Sub(start).Microseconds())/1000))
-	p.facts.describe(v, add)
-	if !v.Allowed {
-		attrs = append(attrs, slog.Any("decision", v.Decision))
-	}
-	add("ended", string(x.reason()))
-	if failed && !errors.Is(x.fault, context.Canceled) {
-		add("cause", clip(x.fault.Error()))
-	}
-	p.log.LogAttrs(ctx, level, text, attrs...)
+	return outcomeAllowed
 }

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +33,9 @@ type Config struct {
 	// Judged is told of each verdict after Observer, with the context of the request, such
 	// as for its trace. It must not block or change anything. If nil, nobody is.
 	Judged func(ctx context.Context, method string, v *Verdict)
+	// TrustGeneration, if set, returns a number that grows when trust anchors change, for
+	// records.
+	TrustGeneration func() uint64
 	// Now returns the current time. If nil, time.Now.
 	Now func() time.Time
 }
@@ -43,6 +48,7 @@ type Decider struct {
 	stripped map[string]bool // folded names
 	fields   []string        // that the source reads
 	metadata map[string]http.Handler
+	rules    map[*Route]string // for records
 }
 
 // NewDecider reports every wrong setting at once.
@@ -50,7 +56,7 @@ func NewDecider(cfg Config) (*Decider, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	d := &Decider{cfg: cfg, stripped: map[string]bool{}, metadata: map[string]http.Handler{}}
+	d := &Decider{cfg: cfg, stripped: map[string]bool{}, metadata: map[string]http.Handler{}, rules: map[*Route]string{}}
 	var faults []error
 	if len(cfg.Routes) == 0 {
 		faults = append(faults, errors.New("gateway: Routes: none, so that every request would be refused"))
@@ -60,6 +66,7 @@ func NewDecider(cfg Config) (*Decider, error) {
 		cfg.Source = certsource.None{}
 	}
 	for i, r := range cfg.Routes {
+		d.rules[r] = r.rule()
 		if r.Name == "" {
 			faults = append(faults, fmt.Errorf("gateway: route %d: Name: not set", i))
 		}
@@ -129,6 +136,9 @@ func (d *Decider) RequestOf(r *http.Request) Request {
 
 // A Verdict is a judgement. It must not be changed.
 type Verdict struct {
+	// ID leads from the answer to the record. It is in [resourceserver.RequestIDHeader] of
+	// every refusal.
+	ID      string
 	Allowed bool
 	// Route is nil if there is none for the request.
 	Route *Route
@@ -136,10 +146,16 @@ type Verdict struct {
 	Path string
 	// Token is that of an allowed request, or nil on an anonymous route.
 	Token *resourceserver.Token
+	// Refused is the token of a refused request, if the issuer has issued it: for records.
+	Refused *resourceserver.Token
 	// Presented is the certificate of the request, or nil.
 	Presented *certsource.Presented
 	// Decision is never nil.
 	Decision *decision.Decision
+	// RevocationAsOf is the moment of which it is known that the token was not revoked, and
+	// TrustGeneration the number of the trust anchors. They are zero if nobody knows.
+	RevocationAsOf  time.Time
+	TrustGeneration uint64
 	// Status, Header and Body answer a refused request. Fronts that know other
 	// answers than HTTP's make them of these.
 	Status int
@@ -153,11 +169,18 @@ type Verdict struct {
 // anew each time. The peer is that of ctx (see [certsource.ConnContext]).
 func (d *Decider) Decide(ctx context.Context, r Request) *Verdict {
 	v := d.judge(ctx, r)
-	d.tell(ctx, r, v)
+	d.finish(ctx, r, v)
 	return v
 }
 
-func (d *Decider) tell(ctx context.Context, r Request, v *Verdict) {
+// finish numbers a verdict and tells whoever wants to know.
+func (d *Decider) finish(ctx context.Context, r Request, v *Verdict) {
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	v.ID = hex.EncodeToString(id[:])
+	if !v.Allowed {
+		v.Header[resourceserver.RequestIDHeader] = []string{v.ID}
+	}
 	if d.cfg.Observer != nil {
 		d.cfg.Observer(ctx, v.Decision)
 	}
@@ -185,6 +208,9 @@ func (e *EndedError) Error() string {
 
 func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 	v := &Verdict{Presented: r.Presented, decider: d}
+	if d.cfg.TrustGeneration != nil {
+		v.TrustGeneration = d.cfg.TrustGeneration()
+	}
 	if r.SourceError != nil {
 		v.Presented = nil
 	}
@@ -227,9 +253,9 @@ func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 		Presented: r.Presented, SourceError: r.SourceError, Foreign: r.Foreign, Scopes: route.Scopes,
 	})
 	if err == nil {
-		v.Token = access.Token
+		v.Token, v.RevocationAsOf = access.Token, access.RevocationAsOf
 		if leaf := v.Presented.Leaf(); v.ended(d.cfg.Now()) {
-			v.Token = nil
+			v.Token, v.Refused = nil, access.Token
 			v.Header = http.Header{"Www-Authenticate": {refusedCertificate}}
 			return d.refuse(ctx, v, r, http.StatusUnauthorized, decision.Check{
 				Name: decision.CheckValidity, Rule: "RFC 5280, Section 4.1.2.5", Reason: decision.Expired,
@@ -243,7 +269,7 @@ func (d *Decider) judge(ctx context.Context, r Request) *Verdict {
 	if !ok { // VerifyCall returns no other
 		return d.refuse(ctx, v, r, http.StatusUnauthorized, decision.Check{Name: decision.CheckToken, Found: err.Error()})
 	}
-	v.Decision = e.Decision
+	v.Decision, v.Refused, v.RevocationAsOf = e.Decision, e.Token, e.RevocationAsOf
 	answer(v, e)
 	return v
 }
@@ -388,6 +414,17 @@ var believed = map[string]bool{
 	"x-http-method": true, "x-http-method-override": true, "x-method-override": true, "x-host": true,
 	"proxy": true, // HTTP_PROXY of CGI
 }
+
+// forRequestID reports whether a field is the one for the id of a request, in any spelling.
+func forRequestID(name string) bool {
+	if len(name) != len(resourceserver.RequestIDHeader) {
+		return false
+	}
+	var buf [len(resourceserver.RequestIDHeader)]byte
+	return string(appendFolded(buf[:0], name)) == foldedRequestID
+}
+
+var foldedRequestID = fold(resourceserver.RequestIDHeader)
 
 // Strip removes the fields that a client must not send.
 func (d *Decider) Strip(h http.Header) {

@@ -71,7 +71,7 @@ func (f *Front) Decide(ctx context.Context, d *Decider, r Request) *Verdict {
 func (f *Front) Refuse(ctx context.Context, d *Decider, r Request, c decision.Check) *Verdict {
 	start := f.now()
 	v := d.refuse(ctx, &Verdict{decider: d}, r, http.StatusForbidden, c)
-	d.tell(ctx, r, v)
+	d.finish(ctx, r, v)
 	f.record(ctx, r, v, start)
 	return v
 }
@@ -80,50 +80,11 @@ func (f *Front) record(ctx context.Context, r Request, v *Verdict, start time.Ti
 	if v.Allowed && !f.access || !f.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	text := "request"
-	if !v.Allowed {
-		text = "request refused"
-	}
-	attrs := make([]slog.Attr, 0, 20)
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
-	if v.Route != nil {
-		add("route", v.Route.Name)
-	}
-	add("method", clip(r.Method))
-	add("host", clip(r.Host))
-	add("path", clip(cmp.Or(v.Path, r.Path)))
-	attrs = append(attrs, slog.Int("status", v.Status), slog.Float64("ms", float64(f.now().Sub(start).Microseconds())/1000))
-	f.facts.describe(v, add)
-	if !v.Allowed {
-		attrs = append(attrs, slog.Any("decision", v.Decision))
-	}
-	f.log.LogAttrs(ctx, slog.LevelInfo, text, attrs...)
-}
-
-// describe tells of the token and the certificate of a request.
-func (c *factCache) describe(v *Verdict, add func(key, value string)) {
-	if v.Token != nil {
-		add("client_id", clip(v.Token.ClientID))
-		add("sub", clip(v.Token.Subject))
-		add("jti", clip(v.Token.ID))
-	}
-	f := c.of(v.Presented)
-	add("subject", f.subject)
-	add("serial", f.serial)
-	add("issuer_key_id", f.issuerKey)
-	if d := v.Decision; v.Allowed {
-		add("x5t#S256", d.Thumbprint)
-		add("via", d.Via)
-		add("peer", d.Peer)
-		if len(d.Warnings) > 0 {
-			add("warning", string(d.Warnings[0].Reason))
-			add("warning_found", clip(d.Warnings[0].Found))
-		}
-	}
+	now := f.now()
+	rec := newRecord(v, r)
+	rec.attrs = append(rec.attrs, slog.Int("status", v.Status), milliseconds("duration_ms", now.Sub(start)))
+	rec.describe(f.facts, v, now)
+	f.log.LogAttrs(ctx, slog.LevelInfo, rec.text, rec.attrs...)
 }
 
 func (v *Verdict) narrow() {

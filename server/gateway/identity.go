@@ -145,6 +145,7 @@ var reserved = []string{
 	"Authorization", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Cookie", "Expect", "Host", "Keep-Alive",
 	"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", fieldClientCert, fieldClientCertChain,
+	resourceserver.RequestIDHeader,
 }
 
 func isFieldName(s string) bool {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/certbound/certbound/decision"
+	"github.com/certbound/certbound/resourceserver"
 )
 
 // A Target is where the allowed requests of a route go, and how.
@@ -185,6 +186,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.target.metrics.begin()
 	defer func() {
 		fault := recover()
+		x.cut = fault != nil
 		x.target.metrics.end(x.status, p.now().Sub(start))
 		p.answered(x)
 		p.record(x, start)
@@ -212,6 +214,9 @@ type exchange struct {
 	began    bool // the header is out
 	deadline time.Time
 	fault    error // why there is no whole answer
+	cut      bool  // the answer has begun, and has no end
+	// upstreamID is the id that an upstream, which checks itself, has given to its refusal.
+	upstreamID string
 
 	timer *time.Timer
 }
@@ -270,6 +275,12 @@ func rewrite(pr *httputil.ProxyRequest) {
 	x := exchangeOf(pr.In.Context())
 	v, t, out := x.verdict, x.target, pr.Out
 	v.decider.Strip(out.Header)
+	for name := range out.Header {
+		if forRequestID(name) {
+			delete(out.Header, name)
+		}
+	}
+	out.Header[resourceserver.RequestIDHeader] = []string{v.ID}
 	path, err := url.PathUnescape(v.Path)
 	if err != nil { // a normal path is well-formed
 		x.cancel(err)
@@ -292,6 +303,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 func modifyResponse(resp *http.Response) error {
 	x := exchangeOf(resp.Request.Context())
 	x.clean(resp.Header)
+	if id := resp.Header[resourceserver.RequestIDHeader]; id != nil {
+		x.upstreamID = id[0] // it leads to the upstream's own record, and ours has it, too
+	} else {
+		resp.Header[resourceserver.RequestIDHeader] = []string{x.verdict.ID}
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		x.status, x.began = resp.StatusCode, true
 		return nil
@@ -377,7 +393,7 @@ const statusClientGone = 499
 // fail answers in place of the upstream. The cause is for the log.
 func (x *exchange) fail(status int, err error) {
 	x.fault = err
-	v := &Verdict{Status: status, Header: http.Header{"Cache-Control": {"no-store"}}}
+	v := &Verdict{Status: status, Header: http.Header{"Cache-Control": {"no-store"}, resourceserver.RequestIDHeader: {x.verdict.ID}}}
 	v.setBody(strings.ToLower(strings.ReplaceAll(http.StatusText(status), " ", "_")), "")
 	x.status = status
 	v.Write(x.w)

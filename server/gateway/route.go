@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/resourceserver"
@@ -37,8 +38,17 @@ type Route struct {
 	// CheckCertificate, if set, judges the certificate of a request, if it comes with
 	// one. An error is a refusal.
 	CheckCertificate func(ctx context.Context, p *certsource.Presented) error
+	// CertificateAsOf, if set, returns the moment of which it is known that the certificates
+	// that CheckCertificate accepts were not revoked, or zero: for records.
+	CertificateAsOf func() time.Time
 	// Identity says what goes upstream about the caller. If nil, nothing.
 	Identity *Identity
+}
+
+// rule returns what is asked of a request for it to get to the route, for records.
+func (r *Route) rule() string {
+	hosts := cmp.Or(strings.Join(r.Hosts, ","), "*")
+	return strings.TrimSpace(clip(hosts + cmp.Or(r.Path, "/") + " " + strings.Join(r.Methods, ",")))
 }
 
 // A router finds the route of a request. The most specific host decides: its name, then

@@ -65,6 +65,8 @@ type setup struct {
 	rs       func(*resourceserver.Config)
 	server   func(*httptest.Server)
 	listen   listen.Config
+
+	generation func() uint64
 }
 
 const content = "what the API says"
@@ -155,7 +157,7 @@ func (w *world) config(s setup) gateway.ProxyConfig {
 		cfg.Targets[r] = &target
 	}
 	cfg.Decider, err = gateway.NewDecider(gateway.Config{
-		Routes: s.routes, Source: certsource.TLS{},
+		Routes: s.routes, Source: certsource.TLS{}, TrustGeneration: s.generation,
 		Observer: func(_ context.Context, d *decision.Decision) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

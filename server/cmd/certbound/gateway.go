@@ -125,6 +125,7 @@ type gatewayInstance struct {
 	paths   *pki.Validator
 	watcher *pki.FileWatcher // nil if no set is configured
 	revoked checkers
+	ages    revocationAges
 	admin   *admin.Handler
 	group   *listen.Group
 	otlp    *telemetry.OTLP                 // nil if nothing is exported
@@ -168,6 +169,7 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (_ *gatewayInstan
 		if in.revoked, err = withRevocation(file, sets, logger, in.metrics, in.otlp); err != nil {
 			return nil, err
 		}
+		in.ages.all = in.revoked
 		in.watcher, err = pki.NewFileWatcher(in.paths, pki.WatchConfig{
 			Sets: sets, Interval: time.Duration(file.Trust.PollInterval), Logger: logger,
 		})
@@ -265,6 +267,7 @@ func (in *gatewayInstance) build(file *config.GatewayFile, before *config.BuiltG
 	return file.Build(config.GatewayParts{
 		Paths: in.paths, Observer: observers(in.metrics.ObserverAt(telemetry.EndpointAPI), in.otlp.Observer()), Judged: in.judged(),
 		Wrap: in.otlp.Transport, Logger: in.logger, Before: before,
+		CertificateAsOf: in.ages.of,
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/certbound/certbound/pki"
 	"github.com/certbound/certbound/pki/revocation"
@@ -69,4 +70,53 @@ func (all checkers) status() any {
 		rows = append(rows, sourceRows(set, all[set].Status())...)
 	}
 	return rows
+}
+
+// revocationAges says how old what is known of the revocations of a set is. Each record of
+// the gateway asks, so it looks once a second.
+type revocationAges struct {
+	all checkers
+
+	mu     sync.Mutex
+	looked map[string]time.Time
+	asOf   map[string]time.Time
+}
+
+// of returns the moment of the oldest list in use, or of the last answer of a responder if
+// there is no list. It is zero if there is neither.
+func (a *revocationAges) of(set string) time.Time {
+	c := a.all[set]
+	if c == nil {
+		return time.Time{}
+	}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now.Sub(a.looked[set]) < time.Second {
+		return a.asOf[set]
+	}
+	if a.looked == nil {
+		a.looked, a.asOf = map[string]time.Time{}, map[string]time.Time{}
+	}
+	a.looked[set], a.asOf[set] = now, knownAsOf(c.Status())
+	return a.asOf[set]
+}
+
+func knownAsOf(sources []revocation.SourceStatus) (asOf time.Time) {
+	var answered time.Time
+	for _, s := range sources {
+		switch {
+		case s.Kind == "ocsp":
+			if s.Fetched.After(answered) {
+				answered = s.Fetched
+			}
+		case s.State != "good" && s.State != "stale" || s.Delta:
+		case asOf.IsZero() || s.ThisUpdate.Before(asOf):
+			asOf = s.ThisUpdate
+		}
+	}
+	if asOf.IsZero() {
+		return answered
+	}
+	return asOf
 }

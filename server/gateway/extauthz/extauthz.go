@@ -28,6 +28,7 @@ import (
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
+	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/gateway"
 )
 
@@ -70,6 +71,8 @@ func New(cfg Config) (*Authorization, error) {
 	}
 	return &Authorization{cfg: cfg, Front: gateway.NewFront(cfg.Decider, cfg.Options)}, nil
 }
+
+var fieldRequestID = strings.ToLower(resourceserver.RequestIDHeader)
 
 // fieldPeer stands for source.certificate. No field that a client sends gets there.
 const fieldPeer = "Source-Certificate"
@@ -205,6 +208,8 @@ func (a *Authorization) allowed(v *gateway.Verdict, identity http.Header, lookAl
 	out := &authv3.OkHttpResponse{
 		Headers:         make([]*corev3.HeaderValueOption, 0, len(identity)),
 		HeadersToRemove: make([]string, 0, len(identity)+1),
+		// To the client, so that what it reports leads to the record.
+		ResponseHeadersToAdd: []*corev3.HeaderValueOption{option(fieldRequestID, v.ID)},
 	}
 	if a.cfg.PassToken == nil || !a.cfg.PassToken(v.Route) {
 		out.HeadersToRemove = append(out.HeadersToRemove, "authorization")

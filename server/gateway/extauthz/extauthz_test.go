@@ -240,6 +240,7 @@ type answer struct {
 	code    codes.Code
 	header  http.Header // of the refusal, or set in the request
 	remove  []string
+	id      string // for the client
 }
 
 func ask(t testing.TB, c authv3.AuthorizationClient, q *authv3.CheckRequest) answer {
@@ -255,6 +256,11 @@ func ask(t testing.TB, c authv3.AuthorizationClient, q *authv3.CheckRequest) ans
 	switch r := resp.GetHttpResponse().(type) {
 	case *authv3.CheckResponse_OkResponse:
 		a.allowed, options, a.remove = true, r.OkResponse.GetHeaders(), r.OkResponse.GetHeadersToRemove()
+		for _, o := range r.OkResponse.GetResponseHeadersToAdd() {
+			if strings.EqualFold(o.GetHeader().GetKey(), resourceserver.RequestIDHeader) {
+				a.id = o.GetHeader().GetValue()
+			}
+		}
 	case *authv3.CheckResponse_DeniedResponse:
 		options, a.status = r.DeniedResponse.GetHeaders(), int(r.DeniedResponse.GetStatus().GetCode())
 		if a.status < 400 || (a.code != codes.Unauthenticated && a.code != codes.PermissionDenied) {
@@ -272,7 +278,37 @@ func ask(t testing.TB, c authv3.AuthorizationClient, q *authv3.CheckRequest) ans
 		}
 		a.header.Add(o.GetHeader().GetKey(), o.GetHeader().GetValue())
 	}
+	if !a.allowed {
+		a.id = a.header.Get(resourceserver.RequestIDHeader)
+	}
 	return a
+}
+
+// Every answer leads to its record, also the one to somebody who may not ask.
+func TestAnswerLeadsToRecord(t *testing.T) {
+	sources(t, func(t *testing.T, w *world) {
+		ids := map[string]bool{}
+		for _, tt := range []struct {
+			name        string
+			asker, leaf *pkitest.Leaf
+			outcome     string
+			record      string
+		}{
+			{"allowed", w.envoy, w.L1, "allowed", `"client_id":"client-1"`},
+			{"stolen", w.envoy, w.L2, "refused", `"client_id":"client-1"`},
+			{"not Envoy", w.L2, w.L1, "refused", `"check":"source"`},
+		} {
+			w.logged()
+			a := ask(t, w.connect(t, tt.asker), w.question("GET", "/orders", tt.leaf, w.Token(t, w.L1, nil)))
+			log := w.logged()
+			for _, want := range []string{`"request_id":"` + a.id + `"`, `"outcome":"` + tt.outcome + `"`, tt.record} {
+				if a.id == "" || ids[a.id] || !strings.Contains(log, want) {
+					t.Errorf("%s: the id of the answer is %q, and the record has no %s: %s", tt.name, a.id, want, log)
+				}
+			}
+			ids[a.id] = true
+		}
+	})
 }
 
 // sources runs a test with each of the two sources.

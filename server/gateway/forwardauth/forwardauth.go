@@ -19,6 +19,7 @@ import (
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
+	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/gateway"
 )
 
@@ -190,6 +191,7 @@ func (h *Handler) allow(w http.ResponseWriter, r *http.Request, d *gateway.Decid
 	}
 	out := w.Header()
 	out["Cache-Control"] = []string{"no-store"}
+	out[resourceserver.RequestIDHeader] = []string{v.ID}
 	for name, values := range identity {
 		out[name] = values
 	}

@@ -285,6 +285,34 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+// Every answer leads to its record, also the one to somebody who may not ask.
+func TestAnswerLeadsToRecord(t *testing.T) {
+	each(t, func(t *testing.T, w *world) {
+		ids := map[string]bool{}
+		for _, tt := range []struct {
+			name    string
+			asker   *pkitest.Leaf
+			leaf    *pkitest.Leaf
+			outcome string
+			client  string // in the record
+		}{
+			{"allowed", w.hop, w.L1, "allowed", `"client_id":"client-1"`},
+			{"stolen", w.hop, w.L2, "refused", `"client_id":"client-1"`},
+			{"not the proxy", w.L2, w.L1, "refused", `"check":"source"`},
+		} {
+			w.logged()
+			a := ask(t, w.client(t, tt.asker), w.question(t, "GET", "/orders", tt.leaf, w.Token(t, w.L1, nil)))
+			id, log := a.header.Get(resourceserver.RequestIDHeader), w.logged()
+			for _, want := range []string{`"request_id":"` + id + `"`, `"outcome":"` + tt.outcome + `"`, tt.client} {
+				if id == "" || ids[id] || !strings.Contains(log, want) {
+					t.Errorf("%s: the id of the answer is %q, and the record has no %s: %s", tt.name, id, want, log)
+				}
+			}
+			ids[id] = true
+		}
+	})
+}
+
 // An issuer that cannot be asked is 503 elsewhere. Here it is a refusal as well: nginx would
 // make 500 of it, and Envoy can be told to let the request pass.
 func TestIssuerUnavailable(t *testing.T) {

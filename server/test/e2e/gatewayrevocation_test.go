@@ -65,7 +65,9 @@ func TestGatewayFollowsRevocations(t *testing.T) {
 	if got := status(l1r, renewed); got != http.StatusOK {
 		t.Errorf("a token of the renewed certificate: status %d", got)
 	}
-	if !strings.Contains(g.log.String(), `"reason":"token_revoked"`) {
-		t.Errorf("the record does not say why\n%s", tail(g.log.String()))
+	for _, want := range []string{`"reason":"token_revoked"`, `"revocation_age_ms":`, `"outcome":"refused"`} {
+		if !strings.Contains(g.log.String(), want) {
+			t.Errorf("no record has %s\n%s", want, tail(g.log.String()))
+		}
 	}
 }

@@ -304,6 +304,9 @@ func (g *guarded) answers(t *testing.T) {
 		if challenge := got.Header.Get("WWW-Authenticate"); tt.status == 401 && !strings.HasPrefix(challenge, "Bearer error=") {
 			t.Errorf("%s: the challenge is %q", tt.path, challenge)
 		}
+		if tt.status != 200 && got.Header.Get(resourceserver.RequestIDHeader) == "" {
+			t.Errorf("%s: nothing in the refusal leads to the record: %v", tt.path, got.Header)
+		}
 		if seen != nil {
 			for _, name := range []string{"Authorization", "X-SSL-Client-Cert", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Client-Cert", "X-Original-Uri"} {
 				if got := alike(seen.Header, name); len(got) > 0 && !strings.HasSuffix(got[0], ": ") {
