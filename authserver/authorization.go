@@ -148,6 +148,8 @@ type LoginAttempt struct {
 	// bound to request and browser; State then has it in all later requests.
 	State json.RawMessage
 	Keep  func(r *http.Request, state json.RawMessage) error
+	// swap replaces State, and reports whether nobody else did so before.
+	swap func(state json.RawMessage) (first bool, err error)
 	// Done continues as that person. The session gets a new cookie.
 	Done func(w http.ResponseWriter, r *http.Request, p Authenticated)
 	// Deny ends the request with access_denied, and Fail with an error page or, where

@@ -92,6 +92,13 @@ func (x *exchange) login(path string) {
 		a.State = state
 		return nil
 	}
+	a.swap = func(state json.RawMessage) (bool, error) {
+		first, err := x.swapState(fl, a.State, state)
+		if first {
+			a.State = state
+		}
+		return first, err
+	}
 	a.Done = func(w http.ResponseWriter, r *http.Request, p Authenticated) { on(w, r).loginDone(fl, p) }
 	a.Deny = func(w http.ResponseWriter, r *http.Request) {
 		x := on(w, r)
@@ -112,6 +119,10 @@ func (x *exchange) loginFailed(fl *flow, code string, cause error) {
 	check := decision.Check{Name: decision.CheckLogin, Reason: decision.LoginFailed, Found: clip(found, 1024)}
 	if description, ok := clientErrors[code]; ok {
 		x.refuseFlow(fl, x.fail(&refusal{http.StatusBadRequest, code, description, false}, check))
+		return
+	}
+	if code == "invalid_request" { // what the browser brought, not what the login did
+		x.refusePage(x.fail(refuseRequest, check))
 		return
 	}
 	x.refusePage(x.fail(refuseLoginFailed, check))

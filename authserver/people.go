@@ -28,6 +28,12 @@ func (cfg *Config) checkAuthorization(bad func(setting, format string, args ...a
 	if a.Login == nil {
 		bad("Authorization.Login", "required with Authorization.Enabled: say who finds out who the person is")
 	}
+	if hook, ok := a.Login.(*LoginHook); ok {
+		hook.check(bad)
+		if !cfg.MTLS.Enabled {
+			bad("Authorization.Login", "LoginHook needs MTLS.Enabled: the login application answers with its certificate")
+		}
+	}
 	a.check(bad)
 	if r := a.Refresh; r.Idle < 0 || r.Lifetime < 0 {
 		bad("Authorization.Refresh", "Idle and Lifetime must not be negative")

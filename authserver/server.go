@@ -141,6 +141,9 @@ func (s *Server) MTLSHandler() http.Handler {
 	}
 	h := s.newHandler(base, source)
 	h.fields = fields
+	if _, ok := s.cfg.Authorization.Login.(*LoginHook); ok && s.grants != nil {
+		h.routes[basePath(base)+hookPath] = route{name: "login challenge", post: (*exchange).loginChallenge}
+	}
 	return h
 }
 
