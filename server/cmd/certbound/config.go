@@ -2,12 +2,17 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/certbound/certbound/authserver/pages"
 	"github.com/certbound/certbound/server/config"
 )
 
@@ -19,7 +24,7 @@ func (a *app) configCommand() *cobra.Command {
   certbound config check certbound.yaml`,
 	}
 	asGroup(cmd)
-	cmd.AddCommand(a.configExampleCommand(), a.configCheckCommand(), a.configSchemaCommand())
+	cmd.AddCommand(a.configExampleCommand(), a.configCheckCommand(), a.configSchemaCommand(), a.configPagesCommand())
 	return cmd
 }
 
@@ -67,6 +72,44 @@ and check with it, if the file names it in a comment:
 	}
 	gatewayFlag(cmd, &gateway)
 	return cmd
+}
+
+func (a *app) configPagesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pages DIR",
+		Short: "Write the templates of the pages that people see, to change them",
+		Long: `Write the templates of the pages that people see (login, consent, errors, logout) into
+a folder, for people.templates. Only files that you change have to stay there. Files
+that are there already are kept.`,
+		Example: "  certbound config pages templates",
+		Args:    exactArgs("DIR"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			for _, name := range pages.Files() {
+				data, err := pages.File(name)
+				if err != nil {
+					return err
+				}
+				path := filepath.Join(args[0], name)
+				f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+				if errors.Is(err, fs.ErrExist) {
+					a.note(path + ": kept")
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				_, err = f.Write(data)
+				if err := errors.Join(err, f.Close()); err != nil {
+					return err
+				}
+				fmt.Fprintln(a.stdout, path)
+			}
+			return nil
+		},
+	}
 }
 
 func (a *app) configCheckCommand() *cobra.Command {

@@ -97,6 +97,9 @@ func newInstance(ctx context.Context, file *config.File, command string, logger 
 	}
 	in.store = in.metrics.Store(store)
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
+	if err := withPeople(&cfg, file, store, logger); err != nil {
+		return nil, errors.Join(err, in.store.Close())
+	}
 	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{Client: in.otlp.Client("client jwks", jwks.Guard(guard))})
 	cfg.Logger, cfg.Observer = logger, observers(in.metrics.Observer(), in.otlp.Observer(), keepEvidence(in.kept, cfg.Source), observer)
 	cfg.OnRenewal = func(_, _ authserver.CertificateRecord) { in.metrics.Renewed() }
