@@ -3,6 +3,7 @@ package authserver_test
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -579,3 +580,21 @@ func TestRegistrationSettings(t *testing.T) {
 		}
 	}
 }
+
+// serveJSON serves a request without a network.
+func serveJSON(t testing.TB, h http.Handler, method, url, bearer string, body []byte) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(method, url, bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// fixtureSubjectOnly describes a certificate with the subject of L1 and nothing else.
+func fixtureSubjectOnly() pkitest.LeafOptions { return pkitest.LeafOptions{Subject: fixture.SubjectDN} }
