@@ -14,6 +14,10 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) authserver.Store { return memstore.New() })
 }
 
+func TestGrants(t *testing.T) {
+	storetest.RunGrants(t, func(*testing.T) authserver.GrantStore { return memstore.New() })
+}
+
 // The change feed forgets old changes, and must say so rather than leave them out.
 func TestChangeFeedForgets(t *testing.T) {
 	s := memstore.New()

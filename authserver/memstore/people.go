@@ -324,7 +324,7 @@ func (s *Store) Refresh(ctx context.Context, h [32]byte, now time.Time, grace ti
 		return authserver.ErrNotFound
 	case !g.Revoked.IsZero():
 		return authserver.ErrGrantRevoked
-	case !r.Used.IsZero() && r.Used.Before(now.Add(-grace)):
+	case !r.Used.IsZero() && (grace < 0 || r.Used.Before(now.Add(-grace))):
 		s.revokeGrant(g, now)
 		return authserver.ErrUsed
 	}

@@ -1,5 +1,6 @@
 // Package storetest is the contract of [authserver.Store] as tests. Every store has
-// to pass [Run], and [RunDurable] if it outlives its process:
+// to pass [Run], and [RunDurable] if it outlives its process; a store for people too, an
+// [authserver.GrantStore], also [RunGrants] and [RunGrantsDurable]:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) authserver.Store { return memstore.New() })
@@ -93,11 +94,19 @@ func client(id string) *authserver.Client {
 	}
 }
 
-// filled returns a client with every exported member set, by reflection, so that a
-// member that is added later is tested without a change here.
+// filled returns a client with every exported member set.
 func filled(t *testing.T, id string) *authserver.Client {
 	t.Helper()
-	c := new(authserver.Client)
+	c := fill[authserver.Client](t)
+	c.ID = id
+	return c
+}
+
+// fill returns a record with every exported member set, by reflection, so that a member
+// that is added later is tested without a change here.
+func fill[T any](t *testing.T) *T {
+	t.Helper()
+	c := new(T)
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		f, name := v.Field(i), v.Type().Field(i).Name
@@ -114,17 +123,22 @@ func filled(t *testing.T, id string) *authserver.Client {
 			f.Set(reflect.ValueOf([]string{name + "-1", name + "-2"}))
 		case json.RawMessage:
 			f.Set(reflect.ValueOf(json.RawMessage(`{"keys":[{"kty":"EC","n":` + strconv.Itoa(i) + `}]}`)))
+		case map[string]json.RawMessage:
+			f.Set(reflect.ValueOf(map[string]json.RawMessage{name: json.RawMessage(`"a"`), "n": json.RawMessage(strconv.Itoa(i))}))
+		case [32]byte:
+			f.Set(reflect.ValueOf(hashOf(name)))
 		default:
-			t.Fatalf("storetest: Client.%s has type %s, which this suite cannot fill; add it here", name, f.Type())
+			t.Fatalf("storetest: %s.%s has type %s, which this suite cannot fill; add it here", v.Type().Name(), name, f.Type())
 		}
 	}
-	c.ID = id
 	return c
 }
 
-// scribble overwrites what lies behind every slice of c.
-func scribble(c *authserver.Client) {
-	v := reflect.ValueOf(c).Elem()
+func hashOf(value string) [32]byte { return sha256.Sum256([]byte(value)) }
+
+// scribble overwrites what lies behind every slice and map of what p points at.
+func scribble(p any) {
+	v := reflect.ValueOf(p).Elem()
 	for i := range v.NumField() {
 		switch f := v.Field(i); x := f.Interface().(type) {
 		case []string:
@@ -133,14 +147,25 @@ func scribble(c *authserver.Client) {
 			}
 		case json.RawMessage:
 			clear(x)
+		case map[string]json.RawMessage:
+			for _, value := range x {
+				clear(value)
+			}
+			clear(x)
 		}
 	}
 }
 
 func sameClient(t *testing.T, what string, got, want *authserver.Client) {
 	t.Helper()
+	same(t, what, got, want)
+}
+
+// same compares two records member by member.
+func same[T any](t *testing.T, what string, got, want *T) {
+	t.Helper()
 	if got == nil {
-		t.Fatalf("%s: no client", what)
+		t.Fatalf("%s: there is none", what)
 	}
 	g, w := reflect.ValueOf(*got), reflect.ValueOf(*want)
 	for i := range g.NumField() {

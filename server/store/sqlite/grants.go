@@ -298,7 +298,7 @@ func (s *Store) Refresh(ctx context.Context, hash [32]byte, now time.Time, grace
 		switch {
 		case revoked.Valid:
 			return authserver.ErrGrantRevoked
-		case used.Valid && used.Int64 < micros(now.Add(-grace)):
+		case used.Valid && (grace < 0 || used.Int64 < micros(now.Add(-grace))):
 			// ErrUsed would say that nothing was changed.
 			reused = true
 			return w.revoke1(id, now)

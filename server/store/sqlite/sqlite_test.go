@@ -25,3 +25,11 @@ func TestStore(t *testing.T) {
 func TestStoreDurable(t *testing.T) {
 	storetest.RunDurable(t, func(t *testing.T, dir string) authserver.Store { return open(t, dir) })
 }
+
+func TestGrants(t *testing.T) {
+	storetest.RunGrants(t, func(t *testing.T) authserver.GrantStore { return open(t, t.TempDir()) })
+}
+
+func TestGrantsDurable(t *testing.T) {
+	storetest.RunGrantsDurable(t, func(t *testing.T, dir string) authserver.GrantStore { return open(t, dir) })
+}
