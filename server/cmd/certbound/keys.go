@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,19 +10,21 @@ import (
 
 	"github.com/certbound/certbound/authserver"
 	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/server/config"
 )
 
 func (a *app) keysCommand() *cobra.Command {
 	flags := &storeFlags{}
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "List and rotate the keys that sign access tokens",
+		Short: "List, rotate and remove the keys that sign access tokens",
 		Example: `  certbound keys list --config certbound.yaml
-  certbound keys rotate --config certbound.yaml`,
+  certbound keys rotate --config certbound.yaml
+  certbound keys remove KID --yes --config certbound.yaml`,
 	}
 	asGroup(cmd)
 	flags.register(cmd)
-	cmd.AddCommand(a.keysListCommand(flags), a.keysRotateCommand(flags))
+	cmd.AddCommand(a.keysListCommand(flags), a.keysRotateCommand(flags), a.keysRemoveCommand(flags))
 	return cmd
 }
 
@@ -133,17 +136,7 @@ has signed have expired. A running server takes the new key on by itself.`,
 			if file == nil {
 				return usagef(cmd, "--config FILE is missing: it says which algorithm the key is for")
 			}
-			cfg, err := file.AuthServer(nil)
-			if err != nil {
-				return err
-			}
-			paths, err := pki.NewValidator(pki.Config{}) // judges nobody here
-			if err != nil {
-				return err
-			}
-			cfg.Store, cfg.Paths, cfg.HasAnchorSet = store, paths, file.HasAnchorSet
-			cfg.JWKS, cfg.Logger = noFetcher(), a.quietLogger()
-			as, err := authserver.New(cfg)
+			as, err := a.keyServer(file, store)
 			if err != nil {
 				return err
 			}
@@ -170,6 +163,76 @@ has signed have expired. A running server takes the new key on by itself.`,
 			return nil
 		},
 	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// keyServer returns a server that only makes and removes keys.
+func (a *app) keyServer(file *config.File, store authserver.Store) (*authserver.Server, error) {
+	cfg, err := file.AuthServer(nil)
+	if err != nil {
+		return nil, err
+	}
+	paths, err := pki.NewValidator(pki.Config{}) // judges nobody here
+	if err != nil {
+		return nil, err
+	}
+	cfg.Store, cfg.Paths, cfg.HasAnchorSet = store, paths, file.HasAnchorSet
+	cfg.JWKS, cfg.Logger = noFetcher(), a.quietLogger()
+	return authserver.New(cfg)
+}
+
+func (a *app) keysRemoveCommand(flags *storeFlags) *cobra.Command {
+	var yes, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "remove KID",
+		Short: "Remove a signing key that has leaked",
+		Long: `Remove a signing key at once, such as one that has leaked. Every token that it has
+signed is refused from then on, and clients have to ask for another. If it was the key
+that signs, a new one is made, which signs at once.
+
+A running server takes that on by itself within ten seconds. Resource servers refuse the
+tokens when they have fetched the key set again: a gateway after tokens.refresh_keys, or
+at once when it is restarted.`,
+		Example: "  certbound keys remove 1RrB4lKt --yes --config certbound.yaml",
+		Args:    exactArgs("KID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				return usagef(cmd, "every token that the key has signed becomes worthless; say --yes")
+			}
+			store, file, err := a.openStore(cmd, flags, true)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			if file == nil {
+				return usagef(cmd, "--config FILE is missing: it says which algorithm the new key is for")
+			}
+			as, err := a.keyServer(file, store)
+			if err != nil {
+				return err
+			}
+			made, err := as.RemoveKey(cmd.Context(), args[0])
+			if errors.Is(err, authserver.ErrNotFound) {
+				return hinted(fmt.Errorf("there is no key %s", printable(args[0])), "'certbound keys list' lists them")
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return a.printJSON(struct {
+					Removed string `json:"removed"`
+					Made    string `json:"made,omitempty"`
+				}{args[0], made})
+			}
+			fmt.Fprintf(a.stdout, "Removed key %s\n", args[0])
+			if made != "" {
+				fmt.Fprintf(a.stdout, "Made key %s, which signs from now on\n", made)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "yes, make every token worthless that the key has signed")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
