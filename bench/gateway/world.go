@@ -42,6 +42,7 @@ type world struct {
 	signer     *jws.Signer
 	forger     *jws.Signer
 	built      map[string]string
+	escaped    map[string]string // certificates as Envoy writes them, by file
 	closers    []func() error
 
 	client, another, nobody *tls.Config
@@ -92,6 +93,10 @@ func (w *world) fill() error {
 		return err
 	}
 	w.thumbprint = thumbprint
+	w.escaped = map[string]string{}
+	for _, name := range []string{material.ClientFile, material.AnotherFile} {
+		w.escaped[name] = escape(read(filepath.Join(w.dir, name)))
+	}
 	config := func(pairs ...tls.Certificate) *tls.Config {
 		return &tls.Config{RootCAs: pool, Certificates: pairs, MinVersion: tls.VersionTLS13}
 	}

@@ -128,6 +128,23 @@ func Run(ctx context.Context, t Target, o Options) (Result, error) {
 
 var errTime = errors.New("load: time is over")
 
+// Calls makes n calls by several workers and returns the CPU time of the server's process
+// for each.
+func Calls(pid, workers, n int, do func(i int) error) (time.Duration, error) {
+	if workers < 1 || workers > 64 || n < 1 || n > 1_000_000 {
+		return 0, fmt.Errorf("load: bounds out of range: %d workers, %d calls", workers, n)
+	}
+	before, err := treeCPU(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := each(workers, n, do); err != nil {
+		return 0, err
+	}
+	after, err := treeCPU(pid)
+	return (after - before) / time.Duration(n), err
+}
+
 // each calls do for 0 to n-1 by several workers and returns the first error.
 func each(workers, n int, do func(int) error) error {
 	var next atomic.Int64

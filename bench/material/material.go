@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -98,6 +99,11 @@ type Ready struct {
 	TokenURL string `json:"token_url"`
 }
 
+// WriteReady writes the line of a server that is at an address.
+func WriteReady(w io.Writer, url string) error {
+	return json.NewEncoder(w).Encode(Ready{TokenURL: url})
+}
+
 // ReadReady reads the line.
 func ReadReady(r *bufio.Reader) (Ready, error) {
 	var ready Ready
@@ -139,7 +145,7 @@ func serve(dir string, config func(string) (string, http.Handler, *http.Server, 
 	server.TLSConfig = tlsConfig
 	server.ReadHeaderTimeout = 10 * time.Second
 	server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
-	if err := json.NewEncoder(os.Stdout).Encode(Ready{TokenURL: "https://" + l.Addr().String() + path}); err != nil {
+	if err := WriteReady(os.Stdout, "https://"+l.Addr().String()+path); err != nil {
 		return err
 	}
 	return server.ServeTLS(l, "", "")
