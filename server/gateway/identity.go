@@ -31,7 +31,8 @@ type IdentityConfig struct {
 
 // A ClaimField is a claim of the token and the field that it goes into. A text stands
 // there as it is, but for bytes that are not printable ASCII and for percent signs, which
-// are percent-encoded; a list of texts is separated by spaces; everything else is JSON.
+// are percent-encoded; a list of texts, and scope, is separated by single spaces;
+// everything else is JSON.
 type ClaimField struct{ Claim, Field string }
 
 // AssertionConfig holds the settings of the signed JWT: iss, aud, iat, exp, and of the
@@ -56,6 +57,7 @@ type AssertionConfig struct {
 type Identity struct {
 	cfg    IdentityConfig
 	fields []string
+	known  bool // all claims are in knownClaims
 	signer *jws.Signer
 	signed *memo.Memo[signedAssertion]
 	// encoded are certificates as they stand in the fields, by what a client presents.
@@ -104,7 +106,9 @@ func NewIdentity(cfg IdentityConfig) (*Identity, error) {
 		}
 	}
 	id.cfg.Claims = slices.Clone(cfg.Claims)
+	id.known = true
 	for i, c := range cfg.Claims {
+		id.known = id.known && knownClaims[c.Claim] != nil
 		if c.Claim == "" {
 			fault("Claims: no claim for the field %s", c.Field)
 		}
@@ -223,7 +227,22 @@ func byteSequence(b []byte) string {
 	return string(append(out, ':'))
 }
 
+// knownClaims are those that are read once for a token, and not for each request.
+var knownClaims = map[string]func(*resourceserver.Token) string{
+	"iss": func(t *resourceserver.Token) string { return t.Issuer }, "sub": func(t *resourceserver.Token) string { return t.Subject },
+	"client_id": func(t *resourceserver.Token) string { return t.ClientID }, "jti": func(t *resourceserver.Token) string { return t.ID },
+	"scope": func(t *resourceserver.Token) string { return strings.Join(t.Scopes, " ") },
+}
+
 func (id *Identity) setClaims(h http.Header, t *resourceserver.Token) {
+	if id.known {
+		for _, c := range id.cfg.Claims {
+			if text := encodeField(knownClaims[c.Claim](t)); text != "" {
+				h[c.Field] = []string{text}
+			}
+		}
+		return
+	}
 	// The payload was read as strictly before, so there is no error.
 	_ = jws.Members(t.Claims, func(name, value []byte) {
 		for _, c := range id.cfg.Claims {
