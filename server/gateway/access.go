@@ -151,7 +151,14 @@ func (p *Proxy) record(x *exchange, start time.Time) {
 		rec.add("cause", clip(x.fault.Error()))
 	}
 	rec.add("upstream_request_id", clip(x.upstreamID))
-	p.log.LogAttrs(ctx, level, rec.text, rec.attrs...)
+	rec.write(ctx, p.log, now, level)
+}
+
+// write is LogAttrs without a look at who calls, which nobody prints.
+func (rec *record) write(ctx context.Context, log *slog.Logger, now time.Time, level slog.Level) {
+	r := slog.NewRecord(now, level, rec.text, 0)
+	r.AddAttrs(rec.attrs...)
+	_ = log.Handler().Handle(ctx, r) // as slog does
 }
 
 func (x *exchange) outcome() string {

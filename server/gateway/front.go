@@ -84,7 +84,7 @@ func (f *Front) record(ctx context.Context, r Request, v *Verdict, start time.Ti
 	rec := newRecord(v, r)
 	rec.attrs = append(rec.attrs, slog.Int("status", v.Status), milliseconds("duration_ms", now.Sub(start)))
 	rec.describe(f.facts, v, now)
-	f.log.LogAttrs(ctx, slog.LevelInfo, rec.text, rec.attrs...)
+	rec.write(ctx, f.log, now, slog.LevelInfo)
 }
 
 func (v *Verdict) narrow() {
