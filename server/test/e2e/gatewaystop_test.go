@@ -51,7 +51,7 @@ func TestGatewayStopsUnderLoad(t *testing.T) {
 	}))
 	t.Cleanup(slow.Close)
 	drains := func(g *gatewayProcess) {
-		g.config = strings.Replace(g.config, "listen: {", "listen: {drain_for: 6s, shutdown_grace: 30s, ", 1) +
+		g.config = strings.Replace(g.config, "listen: {", "listen: {drain_for: 10s, shutdown_grace: 30s, ", 1) +
 			`  - {name: slow, path: /slow, resource: "https://rs.test", upstream: {url: "` + slow.URL + `"}}` + "\n"
 	}
 	first := startGateway(t, w, api, drains)
