@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"html"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/certbound/certbound/authserver"
+	"github.com/certbound/certbound/authserver/memstore"
 	"github.com/certbound/certbound/clientauth"
 	"github.com/certbound/certbound/internal/fixture"
 	"github.com/certbound/certbound/pkitest"
@@ -300,4 +303,28 @@ func redeem(t *testing.T, as *fixture.AS, code string, pairs ...string) *fixture
 	t.Helper()
 	return fixture.Post(t, as.As(t, as.L1), fixture.MTLSBase+"/token", append([]string{"client_id", "w-dn", "grant_type", "authorization_code",
 		"code", code, "redirect_uri", callback, "code_verifier", verifier}, pairs...)...)
+}
+
+// serverWithPeople is a server with people and without a network.
+func serverWithPeople(t testing.TB) http.Handler {
+	t.Helper()
+	s, err := authserver.New(authserver.Config{
+		Issuer: fixture.Issuer, Store: memstore.New(), AuthMethods: []string{authserver.None}, Resources: []string{fixture.Resource},
+		Scopes: []string{"openid", "read"}, Logger: slog.New(slog.DiscardHandler),
+		Authorization: authserver.Authorization{Enabled: true, Login: fakeLogin{}},
+		Clients: []*authserver.Client{{ID: "w-dn", AuthMethod: authserver.None, Scope: "openid read", GrantTypes: []string{"authorization_code"},
+			RedirectURIs: []string{callback}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Handler()
+}
+
+func getAuthorize(h http.Handler, query string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, fixture.Issuer+"/authorize", nil)
+	r.URL.RawQuery = query
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
 }

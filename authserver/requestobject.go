@@ -200,7 +200,7 @@ func (o *requestObject) add(m objectMember) error {
 		}
 	case "max_age":
 		var n json.Number
-		if json.Unmarshal(m.value, &n) != nil {
+		if json.Unmarshal(m.value, &n) != nil || n == "" {
 			return wrong("a number of seconds")
 		}
 		o.form = append(o.form, parameter{m.name, n.String()})
