@@ -127,7 +127,7 @@ func inherited(flags *pflag.FlagSet, name string) bool { return flags.Lookup(nam
 // A piece of configuration on a page has no key that does not exist. Others' YAML begins
 // otherwise.
 func TestDocumentedConfiguration(t *testing.T) {
-	ours := regexp.MustCompile(`^(#.*\n)*(issuer|listen|store|trust|authentication|tokens|signing_keys|jwks_uri|self_probe|log|limits|clients):`)
+	ours := regexp.MustCompile(`^(#.*\n)*(issuer|listen|store|trust|authentication|tokens|signing_keys|jwks_uri|profile|people|registration|self_probe|log|limits|clients):`)
 	count := 0
 	for name, page := range readPages(t) {
 		for _, block := range fenced(page, "yaml") {
