@@ -65,9 +65,10 @@ type GrantStore interface {
 	// earlier. With one, the token is marked as Used at now, unless it was before. If
 	// it was marked before now minus grace, with or without issued.Refresh, the grant is
 	// revoked as by RevokeGrant, in the same transaction, and the error is ErrUsed. With
-	// a negative grace every second use is one too many, whatever the clocks say. If the grant is revoked already, it is ErrGrantRevoked;
-	// if the token is gone, ErrNotFound. With an error, nothing that was issued is
-	// saved. Whether the token has expired is for the caller to see.
+	// a negative grace every second use is one too many, whatever the clocks say. If the
+	// grant is revoked already, it is ErrGrantRevoked; if the token is gone, ErrNotFound.
+	// With an error, nothing that was issued is saved. Whether the token has expired is
+	// for the caller to see.
 	Refresh(ctx context.Context, hash [32]byte, now time.Time, grace time.Duration, extend time.Time, issued Issued) error
 
 	// Grant returns a grant, or ErrNotFound.
