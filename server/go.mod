@@ -44,6 +44,7 @@ require (
 	github.com/Azure/go-ntlmssp v0.1.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
+	github.com/certbound/certbound/resourceserver/grpcresource v0.0.0
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cncf/xds/go v0.0.0-20260202195803-dba9d589def2 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -78,3 +79,5 @@ require (
 )
 
 replace github.com/certbound/certbound => ../
+
+replace github.com/certbound/certbound/resourceserver/grpcresource => ../resourceserver/grpcresource
