@@ -1,8 +1,9 @@
-// Package authserver is an OAuth 2.0 authorization server for machine clients as an
-// http.Handler: client_credentials (RFC 6749, Section 4.4) with mutual-TLS client
-// authentication and certificate-bound access tokens (RFC 8705), metadata (RFC 8414),
-// JWT access tokens (RFC 9068) or opaque ones, introspection (RFC 7662) and revocation
-// (RFC 7009).
+// Package authserver is an OAuth 2.0 authorization server as an http.Handler, with
+// mutual-TLS client authentication and certificate-bound tokens (RFC 8705): for machine
+// clients client_credentials (RFC 6749, Section 4.4), and where Config.Authorization is
+// on, authorization_code with PKCE and refresh_token (Sections 4.1 and 6) and OpenID
+// Connect; metadata (RFC 8414), JWT access tokens (RFC 9068) or opaque ones, introspection
+// (RFC 7662) and revocation (RFC 7009).
 package authserver
 
 import (

@@ -37,6 +37,7 @@ var (
 	bearerNone         = &bearerRefusal{http.StatusUnauthorized, "", ""}
 	bearerInvalid      = &bearerRefusal{http.StatusUnauthorized, "invalid_token", "the access token is not valid here"}
 	bearerMisplaced    = &bearerRefusal{http.StatusBadRequest, "invalid_request", "the access token belongs into the Authorization header"}
+	bearerMalformed    = &bearerRefusal{http.StatusBadRequest, "invalid_request", "the request is malformed"}
 	bearerCertificate  = &bearerRefusal{http.StatusBadRequest, "invalid_request", "the client certificate cannot be read"}
 	bearerInsufficient = &bearerRefusal{http.StatusForbidden, "insufficient_scope", "the access token has not the scope openid"}
 )
@@ -177,6 +178,9 @@ func (x *exchange) bearerToken() (string, *bearerRefusal) {
 		x.d.Fail(decision.Check{Name: decision.CheckToken, Rule: rule, Reason: decision.TokenTwice, Expected: "one Authorization field", Found: "several"})
 		return "", bearerMisplaced
 	}
+	if refused := x.bearerForm(len(header) > 0); refused != nil {
+		return "", refused
+	}
 	if len(header) == 1 {
 		scheme, value, _ := strings.Cut(header[0], " ")
 		value = strings.TrimLeft(value, " ")
@@ -186,4 +190,21 @@ func (x *exchange) bearerToken() (string, *bearerRefusal) {
 	}
 	x.d.Fail(decision.Check{Name: decision.CheckToken, Rule: rule, Reason: decision.NoToken})
 	return "", bearerNone
+}
+
+// bearerForm refuses a token in a form beside the one in the header. By itself it is none.
+func (x *exchange) bearerForm(header bool) *bearerRefusal {
+	if x.r.Method != http.MethodPost || !header || !strings.HasPrefix(x.r.Header.Get("Content-Type"), formType) {
+		return nil
+	}
+	f, err := readForm(x.w, x.r, x.s.cfg.MaxBody, x.s.cfg.MaxParameters)
+	if err != nil {
+		x.d.Fail(decision.Check{Name: decision.CheckToken, Rule: "RFC 6750, Section 3.1", Reason: decision.RequestMalformed, Found: err.Error()})
+		return bearerMalformed
+	}
+	if f.get("access_token") != "" {
+		x.d.Fail(decision.Check{Name: decision.CheckToken, Rule: "RFC 6750, Section 2", Reason: decision.TokenTwice, Expected: "Authorization: Bearer", Found: "access_token in the form as well"})
+		return bearerMisplaced
+	}
+	return nil
 }

@@ -109,7 +109,7 @@ func TestUserInfo(t *testing.T) {
 			t.Error("the scheme is not case-insensitive")
 		}
 	})
-	t.Run("the token only in the header", func(t *testing.T) {
+	proves(t, "B-2-1 B-2.3-1", "the token only in the header", func(t *testing.T) {
 		token := tokenFor(t, "openid")
 		auth := http.Header{"Authorization": {"Bearer " + token}}
 		form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -122,6 +122,8 @@ func TestUserInfo(t *testing.T) {
 			"query":       {"/userinfo?access_token=" + token, http.Header{}, "", 400},
 			"both":        {"/userinfo?access_token=" + token, auth, "", 400},
 			"body":        {"/userinfo", form, "access_token=" + token, 401},
+			"body, both":  {"/userinfo", http.Header{"Content-Type": form["Content-Type"], "Authorization": auth["Authorization"]}, "access_token=" + token, 400},
+			"bad body":    {"/userinfo", http.Header{"Content-Type": form["Content-Type"], "Authorization": auth["Authorization"]}, "a=%", 400},
 			"two headers": {"/userinfo", http.Header{"Authorization": {"Bearer " + token, "Bearer " + token}}, "", 400},
 			"basic":       {"/userinfo", http.Header{"Authorization": {fixture.Basic("p-sec", b.Secret)}}, "", 401},
 			"empty":       {"/userinfo", http.Header{"Authorization": {"Bearer "}}, "", 401},
