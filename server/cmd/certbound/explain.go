@@ -25,6 +25,7 @@ type explainFlags struct {
 	headers              []string
 	cert, client, preset string
 	peer, id, log        string
+	fromLog              string
 	hops                 int
 	json                 bool
 }
@@ -46,14 +47,20 @@ Give one of three things:
 - the id of a refused request: --id with --log. The id is in the answer's header field
   Certbound-Request-Id and in the log.
 
+Or give --from-log a line of the JSON log of the server or the gateway, or '-' for stdin:
+the decision is made again with the configuration of today, as far as the evidence folder
+has the certificates and no token is needed, and both stand side by side. The exit code is
+then 0 if the outcome is the same, 1 if it is another, and 2 if it cannot be said.
+
 With --config the source, the trust anchors and the registrations are those of the
 server; --client names the registration. Nothing is sent anywhere.
 
-The exit code is 1 if a check fails.`,
+Otherwise the exit code is 1 if a check fails.`,
 		Example: `  certbound explain captured.http --config certbound.yaml --client billing
   certbound explain --header "$(cat header.txt)"
   certbound explain --cert billing.pem --client billing --config certbound.yaml
-  certbound explain --id 5d0c1fa2b3e4d5c6 --log certbound.log --config certbound.yaml`,
+  certbound explain --id 5d0c1fa2b3e4d5c6 --log certbound.log --config certbound.yaml
+  tail -1 gateway.log | certbound explain --from-log - --config gateway.yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef(cmd, "unexpected argument %q", args[1])
@@ -69,6 +76,7 @@ The exit code is 1 if a check fails.`,
 	fs.StringVar(&f.client, "client", "", "`ID` of the client")
 	fs.StringVar(&f.id, "id", "", "`ID` of a refused request")
 	fs.StringVar(&f.log, "log", "", "log `FILE` with it, '-' for stdin")
+	fs.StringVar(&f.fromLog, "from-log", "", "`LINE` of the JSON log to decide again, '-' for stdin")
 	fs.StringVar(&f.preset, "preset", "", "read the request as this `PRESET` does, and not as the server is set up")
 	fs.IntVar(&f.hops, "trusted-hops", 0, "with the preset xfcc: how many proxies of yours append an element")
 	fs.StringVar(&f.peer, "peer", "", "`ADDRESS` that the request came from; if left out, it is taken for the trusted proxy")
@@ -88,6 +96,12 @@ func presetNames() []string {
 }
 
 func (a *app) explain(cmd *cobra.Command, f *explainFlags, args []string) error {
+	if f.fromLog != "" {
+		if len(args)+len(f.headers) > 0 || f.cert != "" || f.id != "" || f.log != "" || f.client != "" || f.preset != "" {
+			return usagef(cmd, "--from-log goes with --config and --json only")
+		}
+		return a.replay(cmd, f)
+	}
 	request := len(args) > 0 || len(f.headers) > 0
 	switch n := countTrue(request, f.cert != "", f.id != ""); {
 	case n == 0:

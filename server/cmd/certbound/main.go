@@ -59,12 +59,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 		}
 		return exitUsage
 	}
+	if errors.Is(err, errCannot) {
+		return exitUsage
+	}
 	return exitRefused
 }
 
 // report prints err on stderr, one line for each fault, then the hints.
 func (a *app) report(err error) {
-	if errors.Is(err, errSilent) {
+	if errors.Is(err, errSilent) || errors.Is(err, errCannot) {
 		return
 	}
 	var hints []string
