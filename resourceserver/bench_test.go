@@ -3,9 +3,12 @@ package resourceserver
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -70,5 +73,73 @@ func BenchmarkMiddleware(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	})
+}
+
+// BenchmarkTokensInMemory is what 100,000 tokens hold that are remembered, each with the
+// claims of a usual one: such as the verifier has signed ones, and such as introspection
+// has answered. Twice as many more do not hold more: Config.CacheSize is the bound.
+func BenchmarkTokensInMemory(b *testing.B) {
+	const size = 100_000
+	payload := func(i int) []byte {
+		return fmt.Appendf(nil, `{"active":true,"iss":"https://as.example.com","sub":"client-%06d","client_id":"client-%06d","aud":"https://rs.example.com",`+
+			`"jti":"WbA3mQ0eS5yV8uK%07d","iat":1764000000,"exp":9999999999,"scope":"accounts payments","cnf":{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-%03d"}}`,
+			i, i, i, i%1000)
+	}
+	held := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	run := func(b *testing.B, fill func(c any, from, to int) any) {
+		for b.Loop() {
+			before := held()
+			c := fill(nil, 0, size)
+			full := held()
+			c = fill(c, size, 3*size)
+			more := held()
+			runtime.KeepAlive(c)
+			b.ReportMetric(float64(full-before)/size, "held-B/token")
+			b.ReportMetric(float64(full-before)/(1<<20), "held-MB")
+			b.ReportMetric(float64(more-before)/(1<<20), "held-MB-after-300,000")
+			if more-before > (full-before)*5/4 {
+				b.Errorf("100,000 tokens hold %d bytes, and %d when as many again have come twice", full-before, more-before)
+			}
+		}
+	}
+	until := time.Unix(9999999999, 0)
+	b.Run("signed", func(b *testing.B) {
+		run(b, func(c any, from, to int) any {
+			v, _ := c.(*cache[verifiedToken])
+			if v == nil {
+				v = newCache[verifiedToken](size)
+			}
+			for i := from; i < to; i++ {
+				t, _, err := parseClaims(payload(i))
+				if err != nil {
+					b.Fatal(err)
+				}
+				v.put(hash(t.ID), verifiedToken{token: t}, until)
+			}
+			return v
+		})
+	})
+	b.Run("introspected", func(b *testing.B) {
+		run(b, func(c any, from, to int) any {
+			v, _ := c.(*cache[answer])
+			if v == nil {
+				v = newCache[answer](size)
+			}
+			for i := from; i < to; i++ {
+				t, err := parseIntrospection(payload(i))
+				if err != nil {
+					b.Fatal(err)
+				}
+				v.put(hash(t.ID), answer{token: t}, until)
+			}
+			return v
+		})
 	})
 }
