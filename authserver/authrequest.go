@@ -36,6 +36,7 @@ const (
 	maxNonce     = 512 // FAPI 2.0, Section 5.3.2.2 (14) asks for 64 at least
 	maxHint      = 512
 	maxListed    = 16 // acr_values, ui_locales
+	maxListedLen = 128
 	maxResources = 16
 )
 
@@ -291,8 +292,8 @@ func (x *exchange) checkPerson(a *authRequest) *refusal {
 		to   *[]string
 	}{{"acr_values", &a.ACR}, {"ui_locales", &a.Locales}} {
 		for v := range strings.FieldsSeq(f.get(list.name)) {
-			if len(v) > 256 || !printable(v) || len(*list.to) == maxListed {
-				return x.badParameter(list.name, "at most 16 values of at most 256 printable ASCII characters", v)
+			if len(v) > maxListedLen || !printable(v) || len(*list.to) == maxListed {
+				return x.badParameter(list.name, "at most 16 values of at most 128 printable ASCII characters", v)
 			}
 			*list.to = append(*list.to, v)
 		}

@@ -151,7 +151,7 @@ type Config struct {
 	AssertionAlgs []string
 	// StrictAssertionAudience accepts only the issuer, as a string, as audience of
 	// client assertions (FAPI 2.0, Section 5.3.2.1). Otherwise the token endpoint
-	// and its alias, and an array of one, are accepted as well.
+	// and its alias, those for pushed requests, and an array of one, are accepted as well.
 	StrictAssertionAudience bool
 
 	// Authorization holds the flows with a person in them. The zero value is off.

@@ -55,6 +55,17 @@ func TestPAR(t *testing.T) {
 			t.Errorf("GET: %d", r.Status)
 		}
 	})
+	proves(t, "P-2-1", "a client with a signed assertion, for this endpoint", func(t *testing.T) {
+		for _, aud := range []string{fixture.Issuer, fixture.Issuer + "/par", fixture.MTLSBase + "/par", fixture.Issuer + "/token"} {
+			assertion := as.Assertion(t, map[string]any{"aud": aud, "iss": "w-pkj", "sub": "w-pkj"})
+			v := requestOf("client_id", "w-pkj", "client_assertion", assertion,
+				"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
+			if r := push(t, as, nil, fixture.Issuer, v); r.Status != 201 {
+				t.Errorf("%s: %d %s", aud, r.Status, r.Text)
+			}
+			wantIC(t, push(t, as, nil, fixture.Issuer, v)) // twice
+		}
+	})
 	t.Run("a public client is identified only", func(t *testing.T) {
 		if r := push(t, as, nil, fixture.Issuer, requestOf("client_id", "w-pub")); r.Status != 201 {
 			t.Errorf("%d %s", r.Status, r.Text)

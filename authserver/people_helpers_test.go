@@ -69,7 +69,7 @@ func challengeOf(verifier string) string {
 }
 
 // startPeople is a server with people, and clients: w-dn and w-dns with L1, w-pub, w-pub-app
-// (loopback), w-own (no consent), w-par, w-signed and w-fapi (fapi2, with L1).
+// (loopback), w-own (no consent), w-par, w-signed, w-pkj and w-fapi (fapi2, with L1).
 func startPeople(t *testing.T, changes ...func(*authserver.Config)) *fixture.AS {
 	t.Helper()
 	as := fixture.Start(t, append([]func(*authserver.Config){func(c *authserver.Config) {
@@ -96,6 +96,9 @@ func startPeople(t *testing.T, changes ...func(*authserver.Config)) *fixture.AS 
 	register("w-own", func(c *authserver.Client) { c.SkipConsent = true })
 	register("w-par", func(c *authserver.Client) { c.RequirePAR = true })
 	register("w-signed", func(c *authserver.Client) { c.RequireSignedRequests, c.JWKS = true, fixture.JWKSOf(t, as.AssertionKey) })
+	register("w-pkj", func(c *authserver.Client) {
+		c.AuthMethod, c.JWKS = authserver.PrivateKeyJWT, fixture.JWKSOf(t, as.AssertionKey)
+	})
 	register("w-fapi", func(c *authserver.Client) { c.Profile = authserver.ProfileFAPI2 })
 	return as
 }

@@ -94,6 +94,9 @@ func New(cfg Config) (*Server, error) {
 	for _, base := range []string{cfg.Issuer, cfg.MTLSBaseURL} {
 		if base != "" {
 			s.tokenURLs = append(s.tokenURLs, join(base, "/token"))
+			if s.grants != nil { // RFC 9126, Section 2
+				s.tokenURLs = append(s.tokenURLs, join(base, "/par"))
+			}
 		}
 	}
 	s.clients.known.limit = cfg.CacheSize
