@@ -21,7 +21,7 @@ import (
 // verifyID verifies an ID token as a client does: with the key set of the server.
 func verifyID(t *testing.T, b *grantBench, token string) (claims map[string]any, alg string) {
 	t.Helper()
-	object, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.RS256})
+	object, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.PS256, jose.EdDSA, jose.RS256})
 	if err != nil {
 		t.Fatal(err)
 	}
