@@ -104,6 +104,14 @@ func (a *app) gateway(ctx context.Context, name string) error {
 		defer operator.Close()
 		attrs = append(attrs, slog.String("admin", operator.Addr().String()))
 	}
+	// Each connection may need another one to an upstream.
+	if n := openFiles(); n > 0 {
+		attrs = append(attrs, slog.Uint64("open_files", n))
+		if need := 2 * uint64(file.Limits.Connections); n < need {
+			logger.Warn("open files: the system allows fewer than limits.connections may need; raise it (LimitNOFILE, ulimit -n), or lower limits.connections",
+				slog.Uint64("allowed", n), slog.Uint64("expected", need))
+		}
+	}
 	if err := in.serve(main, operator); err != nil {
 		in.otlp.Shutdown(ctx)
 		return err
