@@ -107,6 +107,7 @@ func (f *File) serverConfig() authserver.Config {
 		cfg.KeyRotation.Every = -1 // by command only
 	}
 	cfg.Profile, cfg.Authorization = f.Profile, f.authorization()
+	cfg.Registration = f.registration()
 	if cfg.MTLS.Enabled {
 		cfg.MTLSBaseURL = f.Listen.MTLS.URL
 	}

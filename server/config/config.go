@@ -48,6 +48,9 @@ type Config struct {
 	// whatever is in front of it.
 	SelfProbe SelfProbe `yaml:"self_probe"`
 
+	// Clients that register themselves (RFC 7591).
+	Registration Registration `yaml:"registration"`
+
 	// What is written to stderr.
 	Log Log `yaml:"log"`
 
@@ -661,6 +664,56 @@ type Client struct {
 	// When the current one ends to be accepted. Between the two, both are. If left out,
 	// it is accepted until what is next is written in its place.
 	CurrentNotAfter string `yaml:"current_not_after"`
+
+	// The grant types that it may use. If left out, authorization_code for a client with
+	// redirect_uris, and otherwise client_credentials.
+	GrantTypes []string `yaml:"grant_types" enum:"client_credentials,authorization_code,refresh_token"`
+
+	// Where codes may go. Each is compared as it stands, but for the port of a loopback
+	// address with http.
+	RedirectURIs []string `yaml:"redirect_uris"`
+
+	// Where the browser may go after a logout.
+	PostLogoutRedirectURIs []string `yaml:"post_logout_redirect_uris"`
+
+	// Refuse its authorization requests that were not pushed (RFC 9126).
+	RequirePAR bool `yaml:"require_pushed_authorization_requests" default:"false"`
+
+	// Refuse its authorization requests without a signed request object (RFC 9101).
+	RequireSignedRequests bool `yaml:"require_signed_request_object" default:"false"`
+
+	// The one algorithm of its request objects. If left out, any that is allowed.
+	RequestObjectAlg string `yaml:"request_object_signing_alg"`
+
+	// The one algorithm of private_key_jwt. If left out, any that is allowed.
+	SigningAlg string `yaml:"token_endpoint_auth_signing_alg"`
+
+	// The algorithm of ID tokens: that of the server.
+	IDTokenAlg string `yaml:"id_token_signed_response_alg"`
+
+	// Seconds after which a person has to log in again. 0: no such demand.
+	DefaultMaxAge int `yaml:"default_max_age" default:"0"`
+
+	// The client's home page, for the pages that people see.
+	URI string `yaml:"client_uri"`
+
+	// Its logo.
+	LogoURI string `yaml:"logo_uri"`
+
+	// What it does with people's data.
+	PolicyURI string `yaml:"policy_uri"`
+
+	// Its terms of service.
+	TermsURI string `yaml:"tos_uri"`
+
+	// People to talk to.
+	Contacts []string `yaml:"contacts"`
+
+	// fapi2: hold this client to the FAPI 2.0 Security Profile.
+	Profile string `yaml:"profile" enum:"fapi2"`
+
+	// Do not ask people what they allow: for clients of your own.
+	SkipConsent bool `yaml:"skip_consent" default:"false"`
 
 	// Refuse the client for now.
 	Disabled bool `yaml:"disabled" default:"false"`

@@ -13,7 +13,7 @@ import (
 
 // The documentation is the doc comments of the structs: the source is its own data.
 //
-//go:embed config.go people.go gateway.go
+//go:embed config.go people.go registration.go gateway.go
 var sources embed.FS
 
 // A kind is what a field holds.
@@ -105,7 +105,7 @@ func fieldOf(t reflect.Type, docs map[string]string) *field {
 // sourceDocs returns the doc comments by "Type" and "Type.Field".
 var sourceDocs = sync.OnceValue(func() map[string]string {
 	docs := make(map[string]string)
-	for _, name := range []string{"config.go", "people.go", "gateway.go"} {
+	for _, name := range []string{"config.go", "people.go", "registration.go", "gateway.go"} {
 		text, err := sources.ReadFile(name)
 		if err != nil {
 			panic("config: " + err.Error()) // it is embedded

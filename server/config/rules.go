@@ -41,6 +41,7 @@ func (f *File) rules() []Fault {
 	}
 	c.telemetry(&f.Telemetry, &f.Evidence)
 	c.people()
+	c.registration()
 	c.authServer()
 	return c.faults
 }
@@ -168,7 +169,14 @@ var settings = map[string]string{
 	"Binding":          "tokens.binding",
 	"SigningAlg":       "signing_keys.algorithm",
 	"KeyRotation":      "signing_keys",
-	"Profile":          "profile",
+
+	"Registration.Methods":        "registration.methods",
+	"Registration.Scopes":         "registration.scopes",
+	"Registration.Resources":      "registration.resources",
+	"Registration.OpenGrantTypes": "registration.open_grant_types",
+	"Registration.AnchorSet":      "registration.anchor_set",
+	"Registration.Statements":     "registration.statements",
+	"Profile":                     "profile",
 
 	"Authorization.RequestLifetime": "people.request_lifetime",
 	"Authorization.FlowLifetime":    "people.flow_lifetime",
@@ -187,6 +195,8 @@ var members = map[string]string{
 	"certbound_token_format":   "token_format",
 	"certbound_token_lifetime": "token_lifetime",
 	"certbound_secret_hash":    "client_secret",
+	"certbound_profile":        "profile",
+	"certbound_skip_consent":   "skip_consent",
 
 	"certbound_next_subject_kind": "next_subject_kind",
 	"certbound_next_subject":      "next_subject",
@@ -200,6 +210,7 @@ func (c *checker) authServer() {
 	cfg := c.file.serverConfig()
 	// Neither is used: New only looks whether they are there.
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = memstore.New(), new(pki.Validator), c.file.HasAnchorSet
+	cfg.JWKS = jwks.NewFetcher(jwks.FetcherConfig{})
 	cfg.Source = certsource.TLS{}
 	if _, err := authserver.New(cfg); err != nil {
 		for _, e := range unjoin(err) {
@@ -258,6 +269,11 @@ func (f *File) client(d *Client) (*authserver.Client, []authserver.Fault) {
 		TokenFormat: d.TokenFormat, TokenLifetime: int(time.Duration(d.TokenLifetime) / time.Second),
 		MayIntrospect: d.MayIntrospect, Introspects: d.Introspects, Disabled: d.Disabled,
 		NextSubjectKind: d.NextSubjectKind, NextSubject: d.NextSubject, NextAnchorSet: d.NextAnchorSet,
+		GrantTypes: d.GrantTypes, RedirectURIs: d.RedirectURIs, PostLogoutRedirectURIs: d.PostLogoutRedirectURIs,
+		RequirePAR: d.RequirePAR, RequireSignedRequests: d.RequireSignedRequests, RequestObjectAlg: d.RequestObjectAlg,
+		SigningAlg: d.SigningAlg, IDTokenAlg: d.IDTokenAlg, DefaultMaxAge: d.DefaultMaxAge,
+		URI: d.URI, LogoURI: d.LogoURI, PolicyURI: d.PolicyURI, TermsURI: d.TermsURI, Contacts: d.Contacts,
+		Profile: d.Profile, SkipConsent: d.SkipConsent,
 	}
 	for _, date := range []struct {
 		member, text string
