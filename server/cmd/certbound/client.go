@@ -30,7 +30,7 @@ listed, but changed there.`,
 	}
 	asGroup(cmd)
 	flags.register(cmd)
-	cmd.AddCommand(a.clientAddCommand(flags), a.clientListCommand(flags))
+	cmd.AddCommand(a.clientAddCommand(flags), a.clientListCommand(flags), a.clientInviteCommand(flags))
 	for _, known := range []*cobra.Command{a.clientShowCommand(flags), a.clientUpdateCommand(flags), a.clientRotateCommand(flags), a.clientRemoveCommand(flags)} {
 		known.ValidArgsFunction = a.completeClient(flags)
 		cmd.AddCommand(known)
@@ -372,7 +372,7 @@ func looseRules(c *authserver.Client) authserver.Rules {
 
 func withoutSecret(c *authserver.Client) *authserver.Client {
 	shown := *c
-	shown.SecretHash = ""
+	shown.SecretHash, shown.RegistrationTokenHash = "", ""
 	return &shown
 }
 
@@ -404,6 +404,32 @@ func clientSheet(c *authserver.Client, file *config.File) *sheet {
 		s.add("secret", "set, not shown")
 	}
 	s.add("bound tokens", yesNo(c.BoundTokens))
+	s.add("grant types", orWord(strings.Join(c.Grants(), " "), "(none)"))
+	s.addList("redirect URI", c.RedirectURIs)
+	s.addList("logout URI", c.PostLogoutRedirectURIs)
+	s.add("profile", c.Profile)
+	if c.RequirePAR {
+		s.add("requests", "have to be pushed")
+	}
+	if c.RequireSignedRequests {
+		s.add("requests", "have to be signed")
+	}
+	s.add("request alg", c.RequestObjectAlg)
+	s.add("assertion alg", c.SigningAlg)
+	s.add("ID token alg", c.IDTokenAlg)
+	if c.DefaultMaxAge > 0 {
+		s.add("log in again", config.Duration(time.Duration(c.DefaultMaxAge)*time.Second).String())
+	}
+	if c.SkipConsent {
+		s.addNote("consent", "skipped", "people are not asked", yellow)
+	}
+	s.add("client_uri", c.URI)
+	s.add("logo_uri", c.LogoURI)
+	s.add("policy_uri", c.PolicyURI)
+	s.add("tos_uri", c.TermsURI)
+	s.addList("contact", c.Contacts)
+	s.add("software", strings.TrimSpace(c.SoftwareID+" "+c.SoftwareVersion))
+	s.add("registered by", c.RegisteredBy)
 	s.add("scope", orWord(c.Scope, "(none)"))
 	s.addList("resource", c.Resources)
 	s.add("token format", c.TokenFormat)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -34,6 +33,13 @@ type metadataFlags struct {
 	resources, introspects               []string
 	unbound, soleSAN, mayIntrospect, off bool
 	newSecret                            bool
+
+	// For clients with a person before them, and of their keys.
+	grants, redirects, logouts, contacts   []string
+	profile, uri, logo, policy, terms      string
+	signingAlg, requestAlg, idTokenAlg     string
+	requirePAR, requireSigned, skipConsent bool
+	maxAge                                 int
 }
 
 func (m *metadataFlags) register(cmd *cobra.Command) {
@@ -60,6 +66,25 @@ func (m *metadataFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&m.mayIntrospect, "may-introspect", false, "let it use the introspection endpoint")
 	f.StringArrayVar(&m.introspects, "introspects", nil, "`URI` of a resource that it serves (repeatable)")
 	f.BoolVar(&m.off, "disabled", false, "refuse the client for now")
+	f.StringArrayVar(&m.grants, "grant", nil, "grant `TYPE`: client_credentials, authorization_code or refresh_token (repeatable)")
+	f.StringArrayVar(&m.redirects, "redirect-uri", nil, "redirect `URI`, compared as it stands (repeatable)")
+	f.StringArrayVar(&m.logouts, "logout-uri", nil, "`URI` for the browser after a logout (repeatable)")
+	f.StringVar(&m.profile, "profile", "", "`PROFILE` for this client: fapi2")
+	f.BoolVar(&m.requirePAR, "require-par", false, "refuse its authorization requests that were not pushed")
+	f.BoolVar(&m.requireSigned, "require-signed-requests", false, "refuse its authorization requests without a signed request object")
+	f.StringVar(&m.requestAlg, "request-alg", "", "the one `ALGORITHM` of its request objects")
+	f.StringVar(&m.signingAlg, "assertion-alg", "", "the one `ALGORITHM` of private_key_jwt")
+	f.StringVar(&m.idTokenAlg, "id-token-alg", "", "the `ALGORITHM` of ID tokens, that of the server")
+	f.IntVar(&m.maxAge, "max-age", 0, "`SECONDS` after which a person has to log in again")
+	f.BoolVar(&m.skipConsent, "skip-consent", false, "do not ask people what they allow")
+	f.StringVar(&m.uri, "client-uri", "", "home page (`URL`) for the pages that people see")
+	f.StringVar(&m.logo, "logo-uri", "", "`URL` of its logo")
+	f.StringVar(&m.policy, "policy-uri", "", "`URL` of what it does with data")
+	f.StringVar(&m.terms, "tos-uri", "", "`URL` of its terms of service")
+	f.StringArrayVar(&m.contacts, "contact", nil, "`WHO` to talk to (repeatable)")
+	_ = cmd.RegisterFlagCompletionFunc("grant", cobra.FixedCompletions(
+		[]string{authserver.GrantClientCredentials, authserver.GrantAuthorizationCode, authserver.GrantRefreshToken}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{authserver.ProfileFAPI2}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions(
 		[]string{clientauth.TLSClientAuth, clientauth.SelfSignedTLSClientAuth, authserver.PrivateKeyJWT,
 			authserver.ClientSecretBasic, authserver.None}, cobra.ShellCompDirectiveNoFileComp))
@@ -112,14 +137,36 @@ func (a *app) applyMetadata(cmd *cobra.Command, m *metadataFlags, c *authserver.
 		return nil, usagef(cmd, "--jwks and --jwks-uri exclude each other; keep one")
 	}
 
-	for flag, target := range map[string]*string{"name": &c.Name, "scope": &c.Scope, "anchor-set": &c.AnchorSet, "token-format": &c.TokenFormat} {
+	for flag, target := range map[string]*string{
+		"name": &c.Name, "scope": &c.Scope, "anchor-set": &c.AnchorSet, "token-format": &c.TokenFormat, "profile": &c.Profile,
+		"client-uri": &c.URI, "logo-uri": &c.LogoURI, "policy-uri": &c.PolicyURI, "tos-uri": &c.TermsURI,
+		"request-alg": &c.RequestObjectAlg, "assertion-alg": &c.SigningAlg, "id-token-alg": &c.IDTokenAlg,
+	} {
 		if set(flag) {
 			*target = cmd.Flag(flag).Value.String()
 		}
 	}
 	c.Scope = strings.Join(strings.Fields(c.Scope), " ")
-	if set("resource") {
-		c.Resources = m.resources
+	for flag, list := range map[string]struct{ to, from *[]string }{
+		"resource": {&c.Resources, &m.resources}, "grant": {&c.GrantTypes, &m.grants}, "redirect-uri": {&c.RedirectURIs, &m.redirects},
+		"logout-uri": {&c.PostLogoutRedirectURIs, &m.logouts}, "contact": {&c.Contacts, &m.contacts},
+	} {
+		if set(flag) {
+			*list.to = slices.DeleteFunc(*list.from, func(s string) bool { return s == "" }) // --redirect-uri '' takes all away
+		}
+	}
+	for flag, b := range map[string]struct {
+		to   *bool
+		from bool
+	}{
+		"require-par": {&c.RequirePAR, m.requirePAR}, "require-signed-requests": {&c.RequireSignedRequests, m.requireSigned}, "skip-consent": {&c.SkipConsent, m.skipConsent},
+	} {
+		if set(flag) {
+			*b.to = b.from
+		}
+	}
+	if set("max-age") {
+		c.DefaultMaxAge = m.maxAge
 	}
 	if set("introspects") {
 		c.Introspects, c.MayIntrospect = m.introspects, len(m.introspects) > 0
@@ -297,7 +344,7 @@ func (a *app) applyCertificate(name string, c *authserver.Client, subjectGiven b
 	default:
 		return fmt.Errorf("--cert belongs to tls_client_auth and self_signed_tls_client_auth, not to %s", c.AuthMethod)
 	}
-	a.remarks(c, leaf, f)
+	f.warnings = append(f.warnings, authserver.CertificateAdvice(c, leaf, a.now())...)
 	return nil
 }
 
@@ -401,33 +448,6 @@ func checkPath(c *authserver.Client, certs []*x509.Certificate, file *config.Fil
 			text += "; " + pe.Reason.Fix()
 		}
 		f.warn("the server would refuse this certificate by anchor set %q: %s", set, text)
-	}
-}
-
-// remarks warns of what will surprise later.
-func (a *app) remarks(c *authserver.Client, leaf *x509.Certificate, f *findings) {
-	now := a.now()
-	switch {
-	case now.After(leaf.NotAfter):
-		f.warn("the certificate expired on %s", timeText(leaf.NotAfter))
-	case now.Before(leaf.NotBefore):
-		f.warn("the certificate is not valid before %s", timeText(leaf.NotBefore))
-	case leaf.NotAfter.Sub(now) < nearExpiry:
-		f.warn("the certificate expires %s, on %s", spanText(now, leaf.NotAfter), timeText(leaf.NotAfter))
-	}
-	usages := extKeyUsageText(leaf)
-	switch {
-	case c.AuthMethod != clientauth.TLSClientAuth:
-	case len(usages) == 0:
-		f.warn("the certificate has no extended key usage: an anchor set with require_ext_key_usage refuses it")
-	case !slices.Contains(usages, "clientAuth") && !slices.Contains(usages, "anyExtendedKeyUsage"):
-		f.warn("the certificate lacks the extended key usage clientAuth (it has %s): the server will refuse it", strings.Join(usages, ", "))
-	}
-	if c.AuthMethod == clientauth.TLSClientAuth && leaf.BasicConstraintsValid && leaf.IsCA {
-		f.warn("this is a CA certificate: the server will refuse it unless the anchor set has allow_ca_leaf")
-	}
-	if k, ok := leaf.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < 2048 {
-		f.warn("the RSA key has only %d bits: the server will refuse it", k.N.BitLen())
 	}
 }
 
