@@ -32,7 +32,7 @@ var allowed = map[string]struct{ ours, modules string }{
 	"internal/jws":         {},
 	"jwks":                 {ours: "internal/jws", modules: "github.com/go-jose/go-jose/v4"},
 	"resourceserver":       {ours: ". decision certsource pki/subject internal/stringprep pki clientauth jwks internal/jws", modules: "github.com/go-jose/go-jose/v4"},
-	"oauthclient":          {ours: ".", modules: "golang.org/x/oauth2 github.com/go-jose/go-jose/v4"},
+	"oauthclient":          {ours: ". jwks", modules: "golang.org/x/oauth2 github.com/go-jose/go-jose/v4"},
 	"authserver/pages":     {},
 	"authserver":           {ours: ". authserver/pages decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws", modules: "github.com/go-jose/go-jose/v4"},
 	"authserver/memstore":  {ours: ". decision certsource pki pki/subject internal/stringprep clientauth jwks internal/jws authserver authserver/pages", modules: "github.com/go-jose/go-jose/v4"},

@@ -16,14 +16,21 @@ import (
 // authorization and the like. It returns the JSON of the answer. Errors of the server are
 // of type *[Error].
 func (c *Client) Call(ctx context.Context, endpoint string, form url.Values) (json.RawMessage, error) {
+	_, body, err := c.callCurrent(ctx, endpoint, form)
+	return body, err
+}
+
+// callCurrent also returns the certificate that was used.
+func (c *Client) callCurrent(ctx context.Context, endpoint string, form url.Values) (*identity, []byte, error) {
 	id := c.identity(ctx, false)
 	body, err := c.call(ctx, id, endpoint, form)
 	if err != nil && certificateTrouble(err) {
 		if fresh := c.identity(ctx, true); fresh != id {
-			return c.call(ctx, fresh, endpoint, form)
+			body, err = c.call(ctx, fresh, endpoint, form)
+			return fresh, body, err
 		}
 	}
-	return body, err
+	return id, body, err
 }
 
 // An Introspection is what the authorization server says of a token (RFC 7662, Section

@@ -108,3 +108,51 @@ func ExampleError() {
 	}
 	_ = report
 }
+
+// A web application on behalf of people. What belongs to a browser stands in its session,
+// what belongs to a person in the application's database.
+func ExampleClient_Authorize() {
+	c, err := oauthclient.New(oauthclient.Config{
+		Issuer:      "https://as.example.com",
+		ClientID:    "shop",
+		AuthMethod:  oauthclient.TLSClientAuth,
+		CertFile:    "shop.pem",
+		KeyFile:     "shop-key.pem",
+		RedirectURI: "https://shop.example.com/callback",
+		Scopes:      []string{"openid", "accounts"},
+		Resources:   []string{"https://api.example.com"},
+		FAPI2:       true,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var browserSession interface {
+		Put(*oauthclient.Pending)
+		Take() *oauthclient.Pending // once
+	}
+	var save oauthclient.SaveFunc // writes to the database
+
+	http.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		p, err := c.Authorize(r.Context(), oauthclient.AuthorizationParams{})
+		if err != nil {
+			http.Error(w, "the login does not work at the moment", http.StatusBadGateway)
+			return
+		}
+		browserSession.Put(p)
+		http.Redirect(w, r, p.URL, http.StatusSeeOther)
+	})
+	http.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		s, err := c.Exchange(r.Context(), browserSession.Take(), r.URL.Query(), save)
+		if err != nil {
+			http.Error(w, "you are not logged in", http.StatusForbidden)
+			return
+		}
+		resp, err := s.HTTPClient().Get("https://api.example.com/accounts") // refreshes when it is due
+		if err != nil {
+			http.Error(w, "no accounts", http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		fmt.Fprintln(w, "hello", s.IDToken().Subject)
+	})
+}

@@ -35,6 +35,9 @@ type Metadata struct {
 	// BoundTokens is tls_client_certificate_bound_access_tokens; absent is false
 	// (RFC 8705, Section 3.3).
 	BoundTokens bool
+	// ResponseIssuer is authorization_response_iss_parameter_supported (RFC 9207,
+	// Section 3); absent is false.
+	ResponseIssuer bool
 	// AuthMethods is token_endpoint_auth_methods_supported.
 	AuthMethods []string
 	// Raw is the whole document.
@@ -56,12 +59,13 @@ func ParseMetadata(data []byte, issuer string) (*Metadata, error) {
 
 func newMetadata(doc *metadata.Document) *Metadata {
 	return &Metadata{
-		Issuer:      doc.Issuer,
-		JWKSURI:     doc.JWKSURI,
-		BoundTokens: doc.BoundTokens,
-		AuthMethods: slices.Clone(doc.AuthMethods),
-		Raw:         doc.Raw,
-		doc:         doc,
+		Issuer:         doc.Issuer,
+		JWKSURI:        doc.JWKSURI,
+		BoundTokens:    doc.BoundTokens,
+		ResponseIssuer: doc.ResponseIssuer,
+		AuthMethods:    slices.Clone(doc.AuthMethods),
+		Raw:            doc.Raw,
+		doc:            doc,
 	}
 }
 

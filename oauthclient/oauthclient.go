@@ -3,6 +3,9 @@
 // golang.org/x/oauth2: [Client.TokenSource] is an [oauth2.TokenSource], and
 // [Client.HTTPClient] is an *http.Client that adds tokens by itself.
 //
+// Tokens for the client itself come from the Client, tokens for people from a [Session]:
+// [Client.Authorize] makes the URL for the browser, [Client.Exchange] takes the answer.
+//
 // A bound token works with one certificate only. So everything here belongs to one
 // certificate: its connections, its TLS sessions, its token. When the certificate file
 // changes, the next request opens new connections and gets a new token, and requests
@@ -31,6 +34,7 @@ import (
 	"github.com/certbound/certbound/internal/flight"
 	"github.com/certbound/certbound/internal/jws"
 	"github.com/certbound/certbound/internal/metadata"
+	"github.com/certbound/certbound/jwks"
 )
 
 // Client authentication methods.
@@ -78,6 +82,15 @@ type Config struct {
 
 	// Scopes and Resources (RFC 8707) are asked for.
 	Scopes, Resources []string
+	// RedirectURI is where the server sends people back to, for [Client.Authorize]. It
+	// has to be registered: https, a loopback address by http (RFC 8252, Section 7.3), or
+	// a scheme of the application's own with a dot in it (Section 7.1).
+	RedirectURI string
+	// FAPI2 holds the client to the FAPI 2.0 Security Profile, Section 5.3.3: it
+	// authenticates by certificate or with an assertion, not signed with RS256, its
+	// tokens are bound, its requests for people are pushed, and iss in the answer is
+	// required. A server that does not offer all of it is an error.
+	FAPI2 bool
 	// Grant returns the parameters of a token request, for other grants than
 	// client_credentials. It is asked when there is no token, and no refresh token that
 	// the server takes.
@@ -117,6 +130,7 @@ type Client struct {
 	assertion *jws.Signer
 	pins      map[string]bool // nil: any
 	resources map[string]bool
+	keys      *jwks.Fetcher // of the issuer, for ID tokens
 
 	plain       *http.Transport // offers no certificate
 	plainClient *http.Client
@@ -179,8 +193,8 @@ func New(cfg Config) (*Client, error) {
 			fault("ClientSecret: not set, but AuthMethod is client_secret_basic")
 		}
 	case None:
-		if cfg.Grant == nil {
-			fault("Grant: not set; a public client cannot use client_credentials (RFC 6749, Section 4.4)")
+		if cfg.Grant == nil && cfg.RedirectURI == "" {
+			fault("Grant and RedirectURI: none is set; a public client cannot use client_credentials (RFC 6749, Section 4.4)")
 		}
 	default:
 		fault("AuthMethod: expected one of %s, %s, %s, %s, %s, found %q",
@@ -192,6 +206,22 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.AssertionKey != nil && cfg.AuthMethod != PrivateKeyJWT {
 		fault("AssertionKey: set, but AuthMethod is %q; use one method", cfg.AuthMethod)
+	}
+	if cfg.RedirectURI != "" {
+		if err := checkRedirectURI(cfg.RedirectURI); err != nil {
+			fault("RedirectURI: %w", err)
+		}
+	}
+	if cfg.FAPI2 {
+		cfg.RequireBoundTokens = true
+		switch cfg.AuthMethod {
+		case TLSClientAuth, SelfSignedTLSClientAuth, PrivateKeyJWT:
+		default:
+			fault("AuthMethod: expected %s, %s or %s, since FAPI2 is set, found %q (FAPI 2.0, Section 5.3.3.1)", TLSClientAuth, SelfSignedTLSClientAuth, PrivateKeyJWT, cfg.AuthMethod)
+		}
+		if cfg.AssertionAlg == jws.RS256 {
+			fault("AssertionAlg: expected PS256, ES256 or EdDSA, since FAPI2 is set, found RS256 (FAPI 2.0, Section 5.4.1)")
+		}
 	}
 	if cfg.RequireBoundTokens && !hasCertificate {
 		fault("RequireBoundTokens: needs a certificate; set CertFile and KeyFile, or Certificate")
@@ -255,7 +285,8 @@ func New(cfg Config) (*Client, error) {
 	c.cfg = cfg
 	c.plain = c.newTransport(nil)
 	c.plainClient = metadata.NoRedirect(&http.Client{Transport: c.plain})
-	c.httpClient = &http.Client{Transport: &transport{c}}
+	c.httpClient = &http.Client{Transport: &transport{c, c}}
+	c.keys = jwks.NewFetcher(jwks.FetcherConfig{Client: c.plainClient, Timeout: cfg.Timeout, Now: cfg.Now})
 	if err := c.firstIdentity(context.Background()); err != nil {
 		return nil, err
 	}
@@ -273,7 +304,8 @@ func hostPort(u *url.URL) string {
 
 // TokenSource returns a source of access tokens for ctx, which bounds its requests. The
 // tokens are bound to the current certificate; use them through [Client.HTTPClient], or
-// through its transport as the base of an [oauth2.Transport].
+// through its transport as the base of an [oauth2.Transport]. They are for the client
+// itself; those for a person are of a [Session].
 func (c *Client) TokenSource(ctx context.Context) oauth2.TokenSource { return tokenSource{c, ctx} }
 
 type tokenSource struct {

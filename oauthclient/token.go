@@ -105,24 +105,30 @@ func (c *Client) token(ctx context.Context, id *identity) (*oauth2.Token, error)
 	})
 }
 
-// forget drops a token that a resource has refused.
-func (c *Client) forget(id *identity, token string) {
+func (c *Client) renew(id *identity, token string, refused bool, current *identity) bool {
+	if !refused {
+		return current != id // the same certificate would meet the same alert
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id.token != nil && id.token.AccessToken == token {
 		id.token = nil
 	}
+	return true
+}
+
+func (c *Client) find(token string) (*identity, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.issued.find(token)
 }
 
 func (c *Client) fetchToken(ctx context.Context, id *identity, refresh string) (*oauth2.Token, error) {
-	if c.cfg.RequireBoundTokens {
-		m, err := c.Discover(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if !m.BoundTokens {
-			return nil, fmt.Errorf("%w: expected tls_client_certificate_bound_access_tokens true in the metadata of %s, found none", ErrNotBound, m.Issuer)
-		}
+	if c.cfg.AuthMethod == None && c.cfg.Grant == nil {
+		return nil, errors.New("oauthclient: Grant: not set; the tokens of this public client are those of people, see Authorize")
+	}
+	if err := c.checkBinds(ctx); err != nil {
+		return nil, err
 	}
 	if refresh != "" {
 		tok, err := c.requestToken(ctx, id, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}})
@@ -144,6 +150,18 @@ func (c *Client) fetchToken(ctx context.Context, id *identity, refresh string) (
 		form = maps.Clone(grant)
 	}
 	return c.requestToken(ctx, id, form)
+}
+
+// checkBinds wants a server that binds tokens, if that is required.
+func (c *Client) checkBinds(ctx context.Context) error {
+	if !c.cfg.RequireBoundTokens {
+		return nil
+	}
+	m, err := c.Discover(ctx)
+	if err == nil && !m.BoundTokens {
+		err = fmt.Errorf("%w: expected tls_client_certificate_bound_access_tokens true in the metadata of %s, found none", ErrNotBound, m.Issuer)
+	}
+	return err
 }
 
 func (c *Client) requestToken(ctx context.Context, id *identity, form url.Values) (*oauth2.Token, error) {
@@ -173,16 +191,20 @@ func (c *Client) acceptToken(id *identity, body []byte) (*oauth2.Token, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id.token, id.failed, id.renewAt = tok, time.Time{}, time.Time{}
-	if !tok.Expiry.IsZero() {
-		life := tok.Expiry.Sub(c.cfg.Now())
-		id.renewAt = tok.Expiry.Add(-min(10*time.Second, life/5))
-	}
+	id.token, id.failed, id.renewAt = tok, time.Time{}, renewAt(tok, c.cfg.Now())
 	if tok.RefreshToken != "" {
 		c.refresh = tok.RefreshToken
 	}
 	c.issued.add(tok, id, c.cfg.Now())
 	return tok, nil
+}
+
+// renewAt is a little before a token ends, or zero if that is not known.
+func renewAt(tok *oauth2.Token, now time.Time) time.Time {
+	if tok.Expiry.IsZero() {
+		return time.Time{}
+	}
+	return tok.Expiry.Add(-min(10*time.Second, tok.Expiry.Sub(now)/5))
 }
 
 func parseToken(body []byte, now time.Time) (*oauth2.Token, error) {

@@ -1,6 +1,7 @@
 package oauthclient
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,22 @@ var (
 )
 
 // transport adds tokens. One transport of net/http for each certificate does the rest.
-type transport struct{ c *Client }
+type transport struct {
+	c      *Client
+	source tokens
+}
+
+// tokens are those of a client or of one person.
+type tokens interface {
+	// usable returns a token and the certificate that it goes with.
+	usable(ctx context.Context) (*identity, *oauth2.Token, error)
+	// renew drops a token that did not work with a certificate: refused by the
+	// resource, or the connection failed. current is the client's certificate now.
+	// It reports whether another token is worth an attempt.
+	renew(id *identity, token string, refused bool, current *identity) bool
+	// find returns the certificate that a token goes with.
+	find(token string) (*identity, bool)
+}
 
 // RoundTrip implements [http.RoundTripper]. It is called for each hop of a redirect, so
 // that nothing passes to a host that was not configured.
@@ -52,12 +68,12 @@ func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
 	if len(req.Header["Authorization"]) > 0 {
 		return t.withOwnToken(req)
 	}
-	id, tok, err := c.usable(req.Context())
+	id, tok, err := t.source.usable(req.Context())
 	if err != nil {
 		return nil, err
 	}
 	resp, err := id.roundTrip(withToken(req, tok.AccessToken, req.Body))
-	retry, body := c.second(req, resp, err, id, tok)
+	retry, body := t.second(req, resp, err, id, tok)
 	if retry.id == nil {
 		return resp, err
 	}
@@ -99,8 +115,8 @@ type attempt struct {
 // second decides about a second attempt: after invalid_token, which is how a resource
 // says that token and certificate do not fit (RFC 8705, Section 6.3), and, when there is a
 // new certificate, after a failed connection. There is no third.
-func (c *Client) second(req *http.Request, resp *http.Response, err error, id *identity, tok *oauth2.Token) (attempt, io.ReadCloser) {
-	ctx := req.Context()
+func (t *transport) second(req *http.Request, resp *http.Response, err error, id *identity, tok *oauth2.Token) (attempt, io.ReadCloser) {
+	c, ctx := t.c, req.Context()
 	refused := err == nil && invalidToken(resp)
 	broken := err != nil && (idempotent(req.Method) || alert(err))
 	if !refused && !broken || ctx.Err() != nil {
@@ -122,13 +138,10 @@ func (c *Client) second(req *http.Request, resp *http.Response, err error, id *i
 		}
 		return attempt{}, nil
 	}
-	fresh := c.identity(ctx, true)
-	if refused {
-		c.forget(id, tok.AccessToken)
-	} else if fresh == id {
-		return giveUp() // the same certificate would meet the same alert
+	if !t.source.renew(id, tok.AccessToken, refused, c.identity(ctx, true)) {
+		return giveUp()
 	}
-	next, newTok, tokErr := c.usable(ctx)
+	next, newTok, tokErr := t.source.usable(ctx)
 	if tokErr != nil || newTok.AccessToken == tok.AccessToken {
 		if tokErr != nil {
 			c.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "oauthclient: token refused, and no new one to be had",
@@ -145,9 +158,7 @@ func (c *Client) second(req *http.Request, resp *http.Response, err error, id *i
 func (t *transport) withOwnToken(req *http.Request) (*http.Response, error) {
 	values := req.Header["Authorization"]
 	scheme, token, _ := strings.Cut(values[0], " ")
-	t.c.mu.Lock()
-	id, ok := t.c.issued.find(strings.TrimSpace(token))
-	t.c.mu.Unlock()
+	id, ok := t.source.find(strings.TrimSpace(token))
 	if len(values) != 1 || !strings.EqualFold(scheme, "Bearer") || !ok {
 		return nil, fmt.Errorf("%w: Authorization with credentials that are not of this client", ErrForbiddenHeader)
 	}

@@ -69,7 +69,10 @@ type Document struct {
 	Issuer  string
 	JWKSURI string // https, or empty
 	// BoundTokens is tls_client_certificate_bound_access_tokens; absent is false.
-	BoundTokens        bool
+	BoundTokens bool
+	// ResponseIssuer is authorization_response_iss_parameter_supported (RFC 9207,
+	// Section 3); absent is false.
+	ResponseIssuer     bool
 	AuthMethods        []string
 	GrantTypes         []string
 	ProtectedResources []string // RFC 9728, Section 4
@@ -201,6 +204,14 @@ func Parse(data []byte, issuer string) (*Document, error) {
 			switch string(value) {
 			case "true":
 				d.BoundTokens = true
+			case "false":
+			default:
+				fail(name, "neither true nor false")
+			}
+		case "authorization_response_iss_parameter_supported":
+			switch string(value) {
+			case "true":
+				d.ResponseIssuer = true
 			case "false":
 			default:
 				fail(name, "neither true nor false")
