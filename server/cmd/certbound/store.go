@@ -53,7 +53,7 @@ func (a *app) openStore(cmd *cobra.Command, f *storeFlags, create bool) (authser
 			return memstore.New(), file, nil // no registration yet, but perhaps declared clients
 		}
 		return nil, nil, hinted(fmt.Errorf("%s: there is no such database", path),
-			"the server makes it at its first start, 'client add' at the first client")
+			"the server makes it at its first start, 'client add' and 'user add' at the first client or account")
 	}
 	store, err := sqlite.Open(cmd.Context(), sqlite.Config{Path: path, Logger: a.quietLogger()})
 	if err != nil {

@@ -211,10 +211,20 @@ func (d *Directory) end(ctx context.Context, u *User) (grants int, err error) {
 	}
 }
 
-// verify says who has this name and password. It takes the same time whether the name is
-// there, closed, disabled or not (the hash costs far more than the store), and an error
-// is one of the store only.
-func (d *Directory) verify(ctx context.Context, h *hasher, name, password string) (*User, error) {
+// verify says who has this name and password, or returns nil. It does the same work
+// whether the name is there, closed, disabled or not, but for one write; an error is one
+// of the store only. The account is read when it is this login's turn, not before: of
+// guesses that come at the same time, no more than there are turns at once see an account
+// that the others have not closed yet.
+func (d *Directory) verify(ctx context.Context, h *hasher, name, password string) (u *User, err error) {
+	err = h.do(ctx, func() error {
+		u, err = d.judge(ctx, h, name, password)
+		return err
+	})
+	return u, err
+}
+
+func (d *Directory) judge(ctx context.Context, h *hasher, name, password string) (*User, error) {
 	var u *User
 	folded, err := Fold(name)
 	if err == nil {
@@ -232,10 +242,7 @@ func (d *Directory) verify(ctx context.Context, h *hasher, name, password string
 	if len(password) > MaxPassword {
 		password, known = password[:MaxPassword], false
 	}
-	right := false
-	if err := h.do(ctx, func() { right = hash.verify(password) }); err != nil {
-		return nil, err
-	}
+	right := h.verify(hash, password)
 	now := d.now()
 	switch {
 	case u == nil:
@@ -256,12 +263,12 @@ func (d *Directory) verify(ctx context.Context, h *hasher, name, password string
 		}
 	}
 	if hash.cost != d.cost() { // the cost was changed since: hash again, now that the password is here
-		if err := h.do(ctx, func() {
-			renewed := HashPassword(password, d.cost())
-			_, err = d.change(ctx, u.Name, func(u *User) { u.PasswordHash = renewed })
-		}); err != nil {
-			return nil, err
-		}
+		renewed := HashPassword(password, d.cost())
+		_, err := d.change(ctx, u.Name, func(now *User) {
+			if now.PasswordHash == u.PasswordHash { // and was not replaced meanwhile
+				now.PasswordHash = renewed
+			}
+		})
 		if err != nil && !errors.Is(err, authserver.ErrConflict) {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/certbound/certbound/authserver"
 	"github.com/certbound/certbound/authserver/pages"
@@ -14,14 +15,20 @@ type Login struct {
 	dir    *Directory
 	logger *slog.Logger
 	hasher *hasher
+	step   time.Duration
 }
+
+// refusalStep: a refusal leaves at a multiple of it after the request came. A wrong
+// password for a name that is there is written down, one for another is not, and nobody
+// shall see the difference.
+const refusalStep = 250 * time.Millisecond
 
 // NewLogin returns a login over the accounts of d. If logger is nil, slog.Default.
 func NewLogin(d *Directory, logger *slog.Logger) *Login {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	return &Login{dir: d, logger: logger, hasher: newHasher()}
+	return &Login{dir: d, logger: logger, hasher: newHasher(), step: refusalStep}
 }
 
 // fault is one sentence for each refusal, so that it says nothing about the name.
@@ -44,6 +51,7 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request, a *authserver
 		return
 	}
 	page.Name = r.PostForm.Get("name")
+	came := time.Now()
 	u, err := l.dir.verify(r.Context(), l.hasher, page.Name, r.PostForm.Get("password"))
 	switch {
 	case err != nil:
@@ -54,11 +62,18 @@ func (l *Login) ServeLogin(w http.ResponseWriter, r *http.Request, a *authserver
 		if len(page.Name) > 256 {
 			page.Name = ""
 		}
+		select {
+		case <-time.After(rest(time.Since(came), l.step)):
+		case <-r.Context().Done():
+		}
 		l.show(w, r, a, http.StatusUnauthorized, page)
 	default:
 		a.Done(w, r, authserver.Authenticated{Subject: u.Subject, AMR: []string{"pwd"}, Claims: u.Claims})
 	}
 }
+
+// rest is what is left of the step that is running.
+func rest(passed, step time.Duration) time.Duration { return step - passed%step }
 
 func (l *Login) show(w http.ResponseWriter, r *http.Request, a *authserver.LoginAttempt, status int, page pages.Login) {
 	if err := a.Pages.Login(w, status, page); err != nil {

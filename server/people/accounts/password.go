@@ -102,20 +102,30 @@ func (h phc) verify(password string) bool {
 	return subtle.ConstantTimeCompare(sum, h.sum) == 1
 }
 
-// A hasher bounds how many hashes are computed at once, and so the memory that guesses
-// can take.
-type hasher struct{ slots chan struct{} }
+// A hasher bounds how many logins are judged at once, and so the memory that guesses can
+// take and the guesses that can overtake the count of the wrong ones.
+type hasher struct {
+	slots chan struct{}
+	// verified, if set, learns the cost of each hash that a password was compared with.
+	verified func(Cost)
+}
 
-func newHasher() *hasher { return &hasher{make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))} }
+func newHasher() *hasher { return &hasher{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)))} }
 
 // do waits for its turn, or for the end of ctx.
-func (h *hasher) do(ctx context.Context, work func()) error {
+func (h *hasher) do(ctx context.Context, work func() error) error {
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
-		work()
-		return nil
+		return work()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+func (h *hasher) verify(hash phc, password string) bool {
+	if h.verified != nil {
+		h.verified(hash.cost)
+	}
+	return hash.verify(password)
 }
