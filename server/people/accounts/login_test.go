@@ -94,7 +94,7 @@ func (b *bench) tokens(t *testing.T, br *fixture.Browser, name string) *fixture.
 		p = br.Submit(p, "decision", "allow")
 	}
 	if p.Query("code") == "" {
-		t.Fatalf("expected a code, found %d %s\n%s", p.Status, p.At, p.Text)
+		t.Fatalf("expected a code, found %d %s\n%s", p.Status, p.At, p.Heading())
 	}
 	r := fixture.Post(t, b.As(t, b.L1), fixture.MTLSBase+"/token", "client_id", "app", "grant_type", "authorization_code",
 		"code", p.Query("code"), "redirect_uri", callback, "code_verifier", verifier)
@@ -117,7 +117,7 @@ func (b *bench) add(t *testing.T, name string, claims map[string]json.RawMessage
 func wantRefused(t *testing.T, p fixture.Page) {
 	t.Helper()
 	if p.Status != http.StatusUnauthorized || !strings.Contains(p.Text, fault) || !strings.Contains(p.Text, `id="login"`) {
-		t.Fatalf("expected the login page with its fault, found %d %s\n%s", p.Status, p.At, p.Text)
+		t.Fatalf("expected the login page with its fault, found %d %s\n%s", p.Status, p.At, p.Heading())
 	}
 }
 
@@ -129,7 +129,7 @@ func TestLogin(t *testing.T) {
 		br := b.browser(t)
 		p := br.Submit(br.Open(request()), "name", "ＡＮＮ", "password", password)
 		if p.Status != http.StatusOK || !strings.Contains(p.Text, "Ann Example") {
-			t.Fatalf("expected the consent page with the person's name, found %d\n%s", p.Status, p.Text)
+			t.Fatalf("expected the consent page with the person's name, found %d\n%s", p.Status, p.Heading())
 		}
 	})
 	t.Run("the tokens", func(t *testing.T) {

@@ -148,15 +148,22 @@ func (l *Login) discover(ctx context.Context) (*provider, error) {
 	}
 	endpoint := p.Endpoint()
 	endpoint.AuthStyle = oauth2.AuthStyleInHeader
+	info := p.UserInfoEndpoint()
 	if l.cfg.ClientSecret == "" {
 		endpoint.AuthStyle = oauth2.AuthStyleInParams // client_id alone, beside the certificate
-		if alias := meta.Aliases["token_endpoint"]; alias != "" {
-			if !strings.HasPrefix(alias, "https://") {
-				return nil, fmt.Errorf("upstream: metadata of %s: mtls_endpoint_aliases: expected https, found %q", l.cfg.Issuer, alias)
+		// UserInfo is a resource: a token that is bound to the certificate needs it there too.
+		for name, endpoint := range map[string]*string{"token_endpoint": &endpoint.TokenURL, "userinfo_endpoint": &info} {
+			switch alias := meta.Aliases[name]; {
+			case alias == "" || *endpoint == "":
+			case !strings.HasPrefix(alias, "https://"):
+				return nil, fmt.Errorf("upstream: metadata of %s: mtls_endpoint_aliases: expected https, found %q", l.cfg.Issuer, clip(alias))
+			default:
+				*endpoint = alias
 			}
-			endpoint.TokenURL = alias
 		}
 	}
+	userInfo := (&oidc.ProviderConfig{IssuerURL: l.cfg.Issuer, UserInfoURL: info, JWKSURL: meta.JWKS, Algorithms: meta.Algs}).
+		NewProvider(oidc.ClientContext(context.Background(), l.cfg.HTTPClient))
 	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), l.cfg.HTTPClient), meta.JWKS)
 	l.provider = &provider{
 		oauth: oauth2.Config{
@@ -164,7 +171,7 @@ func (l *Login) discover(ctx context.Context) (*provider, error) {
 			RedirectURL: l.cfg.RedirectURL, Scopes: append([]string{oidc.ScopeOpenID}, l.cfg.Scopes...),
 		},
 		verifier: oidc.NewVerifier(l.cfg.Issuer, keys, &oidc.Config{ClientID: l.cfg.ClientID, SupportedSigningAlgs: meta.Algs, Now: l.cfg.Now}),
-		oidc:     p,
+		oidc:     userInfo,
 		issParam: meta.Iss,
 	}
 	return l.provider, nil
