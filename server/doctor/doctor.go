@@ -30,6 +30,7 @@ type Outcome string
 const (
 	OK      Outcome = "ok"
 	Problem Outcome = "problem"
+	Note    Outcome = "note"    // could be better, and does no harm as it is
 	Skipped Outcome = "skipped" // could not be looked at; Found says why
 )
 
@@ -62,7 +63,7 @@ type Finding struct {
 	// Where is a host and port, or a URL.
 	Where string `json:"where,omitempty"`
 	Found string `json:"found"`
-	// Expected and Fix are set for a problem.
+	// Expected and Fix are set for a problem and for a note.
 	Expected string `json:"expected,omitempty"`
 	Fix      string `json:"fix,omitempty"`
 	// Rule is the specification that asks for it.
@@ -80,6 +81,7 @@ type Report struct {
 	Time     time.Time `json:"time"`
 	Findings []Finding `json:"findings"`
 	Problems int       `json:"problems"`
+	Notes    int       `json:"notes"`
 	Skipped  int       `json:"skipped"`
 }
 
@@ -235,6 +237,11 @@ func (d *doctor) problem(f Finding) {
 	d.report.Findings = append(d.report.Findings, f)
 }
 
+func (d *doctor) note(f Finding) {
+	f.Outcome = Note
+	d.report.Findings = append(d.report.Findings, f)
+}
+
 // order of the checks in a report.
 var order = []string{
 	CheckMetadata, CheckAliases, CheckEndpoints, CheckKeys, CheckServerCertificate, CheckVersions, CheckSuites, CheckAsks,
@@ -255,6 +262,8 @@ func (d *doctor) finish(ctx context.Context) (*Report, error) {
 		switch f.Outcome {
 		case Problem:
 			d.report.Problems++
+		case Note:
+			d.report.Notes++
 		case Skipped:
 			d.report.Skipped++
 		}

@@ -313,7 +313,9 @@ func (d *doctor) tickets(ctx context.Context) {
 			}
 		}
 		if len(crossed) > 0 {
-			d.problem(Finding{Check: CheckTickets, Where: t.address, Found: "both hosts take each other's sessions", Details: crossed, Rule: "RFC 8446, Section 4.6.1",
+			// No identity crosses with a session: what was asked for no certificate has none,
+			// and the host that asks for none reads none. resumption and forged look at both.
+			d.note(Finding{Check: CheckTickets, Where: t.address, Found: "both hosts take each other's sessions", Details: crossed, Rule: "RFC 8446, Section 4.6.1",
 				Expected: "sessions that are worth nothing at the other host: one of them has a certificate request behind it and the other has not",
 				Fix:      "give each host an address of its own with its own ticket keys and session cache; at one address nginx shares them whatever the server blocks say, so switch ssl_session_tickets and ssl_session_cache off there (nginx), or use tls-ticket-keys for each bind (HAProxy)"})
 			continue

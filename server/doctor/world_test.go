@@ -195,10 +195,15 @@ func (w *world) bare(h *host, change func(*tls.Config)) {
 }
 
 // problems returns the problems by check, for comparison.
-func problems(r *Report) string {
+func problems(r *Report) string { return checksOf(r, Problem) }
+
+// said returns the problems and the notes.
+func said(r *Report) string { return checksOf(r, Problem, Note) }
+
+func checksOf(r *Report, outcomes ...Outcome) string {
 	var out []string
 	for _, f := range r.Findings {
-		if f.Outcome == Problem {
+		if slices.Contains(outcomes, f.Outcome) {
 			out = append(out, f.Check)
 		}
 	}
@@ -207,7 +212,7 @@ func problems(r *Report) string {
 
 func find(r *Report, check string) *Finding {
 	for i := range r.Findings {
-		if r.Findings[i].Check == check && r.Findings[i].Outcome == Problem {
+		if o := r.Findings[i].Outcome; r.Findings[i].Check == check && (o == Problem || o == Note) {
 			return &r.Findings[i]
 		}
 	}

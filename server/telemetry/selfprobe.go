@@ -8,7 +8,7 @@ import (
 
 // Results of a self probe.
 const (
-	ProbeClean      = "clean"      // nothing forged was believed, nothing arrived
+	ProbeClean      = "clean"      // nothing forged was believed
 	ProbeBelieved   = "believed"   // a forged certificate header was believed: an alarm
 	ProbeFindings   = "findings"   // something else was found
 	ProbeUnanswered = "unanswered" // the server could not be asked at its public address

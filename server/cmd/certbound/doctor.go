@@ -40,7 +40,8 @@ the form of every known proxy and in every spelling.
 Certificates and requests are the doctor's own; nothing is changed. The credential comes
 from --credential-file or ` + probeVariable + `.
 
-The exit code is 0 if nothing was found, 1 for findings.`,
+The exit code is 0 if nothing was found, 1 for findings. A note is none: the server does
+not depend on what it says.`,
 		Example: `  certbound doctor https://as.example
   certbound probe create --config certbound.yaml > probe.txt
   certbound doctor https://as.example --credential-file probe.txt
@@ -110,12 +111,21 @@ func (a *app) printDoctor(r *doctor.Report) {
 	for _, f := range r.Findings {
 		width = max(width, len(f.Check))
 	}
+	said := ""
 	for _, f := range r.Findings {
+		// One reason for several checks is said once.
+		if f.Outcome == doctor.Skipped {
+			if f.Found == said {
+				f.Found = "for the same reason"
+			} else {
+				said = f.Found
+			}
+		}
 		printFinding(a.stdout, p, f, width)
 	}
 	fmt.Fprintln(a.stdout)
-	ok := len(r.Findings) - r.Problems - r.Skipped
-	summary := fmt.Sprintf("%s, %d ok, %d skipped", count(r.Problems, "finding"), ok, r.Skipped)
+	ok := len(r.Findings) - r.Problems - r.Notes - r.Skipped
+	summary := fmt.Sprintf("%s, %s, %d ok, %d skipped", count(r.Problems, "finding"), count(r.Notes, "note"), ok, r.Skipped)
 	st := green
 	if r.Problems > 0 {
 		st = red
@@ -128,6 +138,8 @@ func printFinding(w io.Writer, p painter, f doctor.Finding, width int) {
 	switch f.Outcome {
 	case doctor.Problem:
 		word, st = "FINDING", red
+	case doctor.Note:
+		word, st = "note   ", cyan
 	case doctor.Skipped:
 		word, st = "skipped", dim
 	}

@@ -84,6 +84,8 @@ func (s *selfProbe) report(r *doctor.Report, now time.Time) {
 	}
 	if !answered {
 		result = telemetry.ProbeUnanswered
+	} else if result == telemetry.ProbeClean && r.Notes > 0 {
+		s.log.Info("self probe: forged certificate headers arrive, and none is believed")
 	} else if result == telemetry.ProbeClean {
 		s.log.Info("self probe: no forged certificate header gets through")
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/certbound/certbound/pkitest"
 	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/probe"
 )
 
 // keys are the certificates of the proxies.
@@ -170,8 +171,12 @@ func startOrigin(t *testing.T, source certsource.Source) *origin {
 		{"mtls", o.Server.MTLSHandler(), true},
 		{"api", rs.Middleware()(api), true},
 	} {
+		probed := probe.Config{Listener: l.name, Store: o.Store, Logger: slog.New(slog.DiscardHandler)}
+		if l.ask {
+			probed.Source = source
+		}
 		server, err := listen.New(listen.Config{
-			Name: l.name, Handler: o.watch(l.handler), Pair: listen.NewPair(proxyKeys().server.TLS()),
+			Name: l.name, Handler: o.watch(probe.Handler(probed, l.handler)), Pair: listen.NewPair(proxyKeys().server.TLS()),
 			AskForCertificate: l.ask, Logger: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
