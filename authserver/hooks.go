@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/clientauth"
@@ -108,7 +109,7 @@ func (x *exchange) authenticateHooked(c *registered) error {
 	if err := match(leaf); err != nil {
 		check := decision.Check{Name: decision.CheckSubject, Rule: "RFC 8705, Section 2.1.2", Reason: decision.SubjectMismatch, Expected: value}
 		if me, ok := errors.AsType[*subject.MismatchError](err); ok {
-			check.Reason, check.Expected, check.Found = me.Reason, me.Expected, me.Found
+			check.Reason, check.Expected, check.Found = me.Reason, strconv.Quote(me.Expected), me.Found
 		}
 		return x.failed(check, err)
 	}

@@ -82,7 +82,7 @@ func (a *Authenticator) subjectOfAttributes(d *decision.Decision, p *certsource.
 		if reg.SoleEntry && len(values) > 1 {
 			return refuse(d, p, decision.Check{
 				Name: decision.CheckSubject, Rule: ruleSubject, Reason: decision.SubjectMismatch,
-				Expected: string(reg.Expected.Kind()) + " " + reg.Expected.Value() + ", alone of its kind",
+				Expected: string(reg.Expected.Kind()) + " " + strconv.Quote(reg.Expected.Value()) + ", alone of its kind",
 				Found:    strconv.Itoa(len(values)) + " entries",
 			}, nil)
 		}
@@ -144,7 +144,7 @@ func pathCheck(err error) decision.Check {
 func subjectCheck(reg PKI, err error) decision.Check {
 	c := decision.Check{
 		Name: decision.CheckSubject, Rule: ruleSubject, Reason: decision.SubjectMismatch,
-		Expected: string(reg.Expected.Kind()) + " " + reg.Expected.Value(),
+		Expected: string(reg.Expected.Kind()) + " " + strconv.Quote(reg.Expected.Value()),
 	}
 	if reg.Expected.Kind() == "" {
 		c.Reason, c.Expected = decision.ClientMisconfig, "one registered subject value"
@@ -152,7 +152,8 @@ func subjectCheck(reg PKI, err error) decision.Check {
 		return c
 	}
 	if e, ok := errors.AsType[*subject.MismatchError](err); ok {
-		c.Reason, c.Expected, c.Found = e.Reason, e.Expected, e.Found
+		// Quoted as what was found is, so that one can be held against the other.
+		c.Reason, c.Expected, c.Found = e.Reason, strconv.Quote(e.Expected), e.Found
 		if e.Hint != "" {
 			c.Found += " (" + e.Hint + ")"
 		}

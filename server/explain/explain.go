@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,8 +95,10 @@ type Report struct {
 	SAN         []string          `json:"san,omitempty"`
 	Kind        string            `json:"kind,omitempty"` // as certsource.Kind
 	// Intermediates counts what came beside the certificate.
-	Intermediates int        `json:"intermediates"`
-	Names         []Spelling `json:"names,omitempty"`
+	Intermediates int `json:"intermediates"`
+	// Names are the spellings of the subject, where that is what has to be compared or
+	// registered.
+	Names []Spelling `json:"names,omitempty"`
 	// Path leads from the certificate towards an anchor. AnchorSet is the set.
 	AnchorSet string `json:"anchor_set,omitempty"`
 	Path      []Step `json:"path,omitempty"`
@@ -145,7 +148,20 @@ func Explain(ctx context.Context, in Input) (*Report, error) {
 		x.judge()
 	}
 	x.changes()
+	if !x.subjectAsked() {
+		x.r.Names = nil
+	}
 	return x.r, nil
+}
+
+// subjectAsked reports whether the name of the certificate is what has to be compared or
+// registered. Elsewhere seven spellings of it would hide the answer.
+func (x *explainer) subjectAsked() bool {
+	c, failed := x.r.Decision.Failure()
+	if !failed {
+		return x.in.ClientID == "" && x.in.Client == nil
+	}
+	return x.subjectToo || slices.Contains([]decision.Reason{decision.SubjectMismatch, decision.SubjectAbsent, decision.UnknownClient}, c.Reason)
 }
 
 type explainer struct {
@@ -156,6 +172,8 @@ type explainer struct {
 	presented *certsource.Presented
 	preset    string // whose proxy sent it, as far as is known
 	issuerDER []byte // of the certificate that ends an incomplete path
+	// subjectToo says that the subject would be refused, after another check has failed.
+	subjectToo bool
 }
 
 // record shows a refusal that was logged.
@@ -429,6 +447,7 @@ func (x *explainer) judgePKI(auth *clientauth.Authenticator, c *authserver.Clien
 		// What comes after does not have to be found out by the next attempt.
 		if leaf := x.presented.Leaf(); leaf != nil {
 			if mismatch := match(expected, c, leaf); mismatch != nil {
+				x.subjectToo = true
 				x.r.Notes = append(x.r.Notes, "the subject would be refused as well: "+strings.TrimPrefix(mismatch.Error(), "subject: "))
 			} else {
 				x.r.Notes = append(x.r.Notes, "the subject would match")
@@ -458,9 +477,9 @@ func (x *explainer) subject(expected subject.Expected, c *authserver.Client) {
 		x.r.Decision.Pass(decision.CheckSubject, rule, expected.Value())
 		return
 	}
-	check := decision.Check{Name: decision.CheckSubject, Rule: rule, Reason: decision.SubjectMismatch, Expected: expected.Value(), Found: err.Error()}
+	check := decision.Check{Name: decision.CheckSubject, Rule: rule, Reason: decision.SubjectMismatch, Expected: strconv.Quote(expected.Value()), Found: err.Error()}
 	if e, ok := errors.AsType[*subject.MismatchError](err); ok {
-		check.Reason, check.Expected, check.Found = e.Reason, e.Expected, e.Found
+		check.Reason, check.Expected, check.Found = e.Reason, strconv.Quote(e.Expected), e.Found
 		if e.Hint != "" {
 			check.Found += " (" + e.Hint + ")"
 		}

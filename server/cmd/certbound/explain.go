@@ -342,7 +342,7 @@ func (a *app) printExplanation(r *explain.Report, in *explain.Input) {
 	if r.Thumbprint != "" || r.Decision.Subject != "" {
 		section("Certificate", "")
 		s := &sheet{}
-		if r.Certificate == nil {
+		if r.Certificate == nil || len(r.Names) == 0 {
 			s.add("subject", r.Decision.Subject)
 		}
 		if r.Kind != "" && r.Certificate == nil {
