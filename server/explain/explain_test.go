@@ -237,6 +237,40 @@ func TestPeer(t *testing.T) {
 	}
 }
 
+// The spellings of the name are there where it has to be compared or registered, and
+// nowhere else.
+func TestNamesWhereTheyAreTheQuestion(t *testing.T) {
+	s := newScene(t, "tls", certsource.Hop{})
+	presented := certsource.NewPresented("file", s.leaf.Cert, s.leaf.Chain()[1:])
+	alone := certsource.NewPresented("file", s.leaf.Cert, nil)
+	other := billing()
+	other.SubjectDN = "CN=other"
+	for _, tt := range []struct {
+		name string
+		in   Input
+		want bool
+	}{
+		{"nobody is registered yet", Input{Presented: presented}, true},
+		{"a client that is not known", Input{Presented: presented, ClientID: "x"}, true},
+		{"another name", Input{Presented: presented, Client: other}, true},
+		{"no path, and another name", Input{Presented: alone, Client: other}, true},
+		{"no path", Input{Presented: alone, Client: billing()}, false},
+		{"no path, and no client", Input{Presented: alone}, false},
+		{"let in", Input{Presented: presented, Client: billing()}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.in.Server = s.server
+			r, err := Explain(t.Context(), tt.in)
+			if err != nil || (len(r.Names) == 7) != tt.want || (len(r.Names) == 0) == tt.want {
+				t.Errorf("%d names, %v", len(r.Names), err)
+			}
+			if r.Decision.Subject != "CN=billing,O=Agora,C=GB" {
+				t.Errorf("subject %q", r.Decision.Subject)
+			}
+		})
+	}
+}
+
 // From the log the same is said as of the request itself.
 func TestRecord(t *testing.T) {
 	rec := &Record{ID: "1", Decision: refusal()}
