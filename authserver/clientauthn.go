@@ -391,7 +391,7 @@ func (x *exchange) authenticateAssertion(c *registered, assertion string) error 
 	bad := func(expected, found string) error {
 		return x.failed(decision.Check{Name: decision.CheckAssertion, Rule: "RFC 7523, Section 3", Reason: decision.AssertionInvalid, Expected: expected, Found: found}, nil)
 	}
-	token, fault := parseAssertion(assertion, x.s.assertionAlgs)
+	token, fault := parseAssertion(assertion, x.s.algs(c, ""))
 	if fault != "" {
 		return bad("a JWS", fault)
 	}
@@ -409,7 +409,7 @@ func (x *exchange) authenticateAssertion(c *registered, assertion string) error 
 		return bad("a signature of a registered key", "none fits")
 	case claims.Issuer != c.ID || claims.Subject != c.ID:
 		return bad("iss and sub that are the client_id", "others")
-	case !x.s.assertionAudience(claims.Audience):
+	case !x.s.assertionAudience(c, claims.Audience):
 		return bad("aud "+x.s.cfg.Issuer, "another, or several")
 	case claims.Expiry == nil:
 		return bad("exp", "none")
@@ -505,11 +505,12 @@ func verifyWith(set *jwks.Set, token *jwt.JSONWebToken, header jose.Header) *ass
 // token endpoint or its alias, also as an array of one. Several audiences are never
 // accepted: somebody else could use the assertion here (RFC 9700 update, audience
 // injection).
-func (s *Server) assertionAudience(raw json.RawMessage) bool {
+func (s *Server) assertionAudience(c *registered, raw json.RawMessage) bool {
+	strict := s.cfg.StrictAssertionAudience || s.fapi2(c)
 	var aud string
 	if json.Unmarshal(raw, &aud) != nil {
 		var list []string
-		if s.cfg.StrictAssertionAudience || json.Unmarshal(raw, &list) != nil || len(list) != 1 {
+		if strict || json.Unmarshal(raw, &list) != nil || len(list) != 1 {
 			return false
 		}
 		aud = list[0]
@@ -517,5 +518,5 @@ func (s *Server) assertionAudience(raw json.RawMessage) bool {
 	if aud == s.cfg.Issuer {
 		return true
 	}
-	return !s.cfg.StrictAssertionAudience && slices.Contains(s.tokenURLs, aud)
+	return !strict && slices.Contains(s.tokenURLs, aud)
 }

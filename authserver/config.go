@@ -158,9 +158,8 @@ type Config struct {
 	Authorization Authorization
 	// Registration lets clients register themselves. The zero value is off.
 	Registration Registration
-	// Profile is "fapi2" for the FAPI 2.0 Security Profile with mutual TLS, for all
-	// clients; New then refuses every setting that would break it. If empty, each client
-	// has its own.
+	// Profile is [ProfileFAPI2], for all clients: what it demands is then on, and New
+	// refuses every setting that would break it. If empty, each client has its own.
 	Profile string
 
 	// Scopes are all scopes that exist. A client can have no others.
@@ -278,6 +277,7 @@ func (cfg *Config) setDefaults() {
 			cfg.HasAnchorSet = v.HasSet
 		}
 	}
+	cfg.setProfile()
 	if cfg.AssertionAlgs == nil {
 		cfg.AssertionAlgs = []string{"ES256", "PS256", "EdDSA", "RS256"}
 	}
@@ -442,6 +442,7 @@ func (cfg *Config) check() error {
 	}
 	cfg.checkAuthorization(bad)
 	cfg.checkRegistration(bad)
+	cfg.checkProfile(bad)
 	rules := cfg.Rules()
 	seen := map[string]bool{}
 	for _, c := range cfg.Clients {

@@ -8,14 +8,6 @@ const (
 	GrantRefreshToken      = "refresh_token"
 )
 
-// ProfileFAPI2 is the FAPI 2.0 Security Profile, for Config.Profile and Client.Profile.
-const ProfileFAPI2 = "fapi2"
-
-// fapi2 reports whether a client is held to the FAPI 2.0 Security Profile.
-func (s *Server) fapi2(c *registered) bool {
-	return s.cfg.Profile == ProfileFAPI2 || c.Profile == ProfileFAPI2
-}
-
 // checkAuthorization reports the settings without which there is no flow with a person.
 func (cfg *Config) checkAuthorization(bad func(setting, format string, args ...any)) {
 	a := &cfg.Authorization

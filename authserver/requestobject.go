@@ -37,9 +37,9 @@ func (x *exchange) readObject(a *authRequest) *refusal {
 		return x.fail(refuseRequestObject, decision.Check{Name: decision.CheckRequest, Rule: rule, Reason: decision.RequestObjectInvalid, Expected: expected, Found: found})
 	}
 	c := a.client
-	token, fault := parseRequestObject(raw, x.s.requestObjectAlgs(c))
+	token, fault := parseRequestObject(raw, x.s.algs(c, c.RequestObjectAlg))
 	if fault != "" {
-		return bad("a signed JWT, with alg "+strings.Join(algNames(x.s.requestObjectAlgs(c)), ", "), fault)
+		return bad("a signed JWT, with alg "+strings.Join(algNames(x.s.algs(c, c.RequestObjectAlg)), ", "), fault)
 	}
 	payload, err := x.verifyObject(c, token)
 	if err != nil {
@@ -64,18 +64,6 @@ func (x *exchange) readObject(a *authRequest) *refusal {
 	x.d.Pass(decision.CheckRequest, rule, token.Headers[0].Algorithm)
 	a.form, a.signed = o.form, true
 	return nil
-}
-
-// requestObjectAlgs are those that a client may sign with: the one that it has
-// registered, or any; all of them are asymmetric.
-func (s *Server) requestObjectAlgs(c *registered) []jose.SignatureAlgorithm {
-	var out []jose.SignatureAlgorithm
-	for _, alg := range s.assertionAlgs {
-		if (c.RequestObjectAlg == "" || c.RequestObjectAlg == string(alg)) && (!s.fapi2(c) || slices.Contains(fapi2Algs, string(alg))) {
-			out = append(out, alg)
-		}
-	}
-	return out
 }
 
 func algNames(algs []jose.SignatureAlgorithm) []string {

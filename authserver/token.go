@@ -85,7 +85,7 @@ func (x *exchange) clientGrant(c *registered) *refusal {
 	}
 	x.d.Pass(decision.CheckGrant, "RFC 6749, Section 4.4", "")
 	g.expires = g.issued.Add(c.lifetime)
-	if refused := x.bind(c, &g); refused != nil {
+	if refused := x.bindGrant(c, &g); refused != nil {
 		return refused
 	}
 	return x.issue(&g)
@@ -162,7 +162,7 @@ func (x *exchange) bind(c *registered, g *grant) *refusal {
 	}
 	g.x5t = p.Thumbprint()
 	if g.x5t == "" {
-		if x.s.cfg.AllowUnboundFallback {
+		if x.s.cfg.AllowUnboundFallback && !x.s.fapi2(c) {
 			x.d.Skip(decision.CheckBinding, rule, "no certificate; AllowUnboundFallback is set")
 			return nil
 		}

@@ -7,12 +7,7 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/certbound/certbound/clientauth"
 )
-
-// fapi2Algs are the algorithms of the FAPI 2.0 Security Profile, Section 5.4.1.
-var fapi2Algs = []string{"PS256", "ES256", "EdDSA"}
 
 // Bounds on what a registration can hold.
 const (
@@ -203,34 +198,4 @@ func shownText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 	})
-}
-
-// profile checks what the FAPI 2.0 Security Profile asks of a client.
-func (v *validation) profile() {
-	c := v.c
-	switch {
-	case c.Profile != "" && c.Profile != ProfileFAPI2:
-		v.fault("certbound_profile", "expected %s, found %q", ProfileFAPI2, c.Profile)
-		return
-	case c.Profile == "" && v.r.Profile != ProfileFAPI2:
-		return
-	}
-	switch m := c.Method(); m {
-	case clientauth.TLSClientAuth, clientauth.SelfSignedTLSClientAuth, PrivateKeyJWT:
-	default:
-		v.fault("token_endpoint_auth_method", "%s has confidential clients with %s, %s or %s only (FAPI 2.0 Security Profile, Section 5.3.2.1), found %s",
-			ProfileFAPI2, clientauth.TLSClientAuth, clientauth.SelfSignedTLSClientAuth, PrivateKeyJWT, m)
-	}
-	if !c.BoundTokens {
-		v.fault("tls_client_certificate_bound_access_tokens", "%s needs true (FAPI 2.0 Security Profile, Section 5.3.2.1)", ProfileFAPI2)
-	}
-	for _, m := range []struct{ member, alg string }{
-		{"token_endpoint_auth_signing_alg", c.SigningAlg},
-		{"request_object_signing_alg", c.RequestObjectAlg},
-		{"id_token_signed_response_alg", c.IDTokenAlg},
-	} {
-		if m.alg != "" && !slices.Contains(fapi2Algs, m.alg) {
-			v.fault(m.member, "%s has %s only (FAPI 2.0 Security Profile, Section 5.4.1), found %s", ProfileFAPI2, strings.Join(fapi2Algs, ", "), m.alg)
-		}
-	}
 }
