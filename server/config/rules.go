@@ -170,6 +170,11 @@ var settings = map[string]string{
 	"SigningAlg":       "signing_keys.algorithm",
 	"KeyRotation":      "signing_keys",
 
+	"MTLS.Enabled":                      "listen.mtls.address",
+	"MTLS.CertificateBoundAccessTokens": "authentication.certificate_bound_access_tokens",
+	"InsecureMatchKey":                  "authentication.insecure_match_key",
+	"AllowUnboundFallback":              "tokens.allow_unbound_fallback",
+
 	"Registration.Methods":        "registration.methods",
 	"Registration.Scopes":         "registration.scopes",
 	"Registration.Resources":      "registration.resources",

@@ -129,6 +129,9 @@ type Config struct {
 	// judged by the application, for each request. Without it a client is never
 	// asked, so that browsers show no dialogue.
 	AskForCertificate bool
+	// OnlyAESGCM leaves under TLS 1.2 the suites with ECDHE and AES-GCM alone, without
+	// ChaCha20 (FAPI 2.0 Security Profile, Section 5.2.2). TLS 1.3 is as without it.
+	OnlyAESGCM bool
 	// TicketRotation is how long a ticket key encrypts session tickets; it opens
 	// them for as long again. If zero, 12 h; at most 84 h, since a session may live
 	// for a week (RFC 8446, Section 4.6.1).
@@ -222,6 +225,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg}
 	if cfg.Pair != nil {
 		s.tls = TLSConfig(cfg.Pair, cfg.AskForCertificate)
+		if cfg.OnlyAESGCM {
+			onlyAESGCM(s.tls)
+		}
 		if err := rotateTickets(s.tls, &s.keys); err != nil {
 			return nil, err
 		}

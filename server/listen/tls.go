@@ -8,6 +8,17 @@ import (
 	"fmt"
 )
 
+// onlyAESGCM leaves of TLS 1.2 what the FAPI 2.0 Security Profile, Section 5.2.2, leaves:
+// the suites that BCP 195 recommends (RFC 9325, Section 4.2), forward secrecy with AES-GCM.
+func onlyAESGCM(conf *tls.Config) {
+	conf.CipherSuites = []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	}
+}
+
 // TLSConfig returns the TLS settings of one listener: TLS 1.2 and 1.3 (RFC 9325,
 // Section 3.1), under 1.2 only suites with forward secrecy and authenticated encryption
 // (Section 4.2), HTTP/2 and HTTP/1.1 by ALPN. A client that asks for a name which the

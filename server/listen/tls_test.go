@@ -107,6 +107,35 @@ func TestCipherScan(t *testing.T) {
 	})
 }
 
+// The same under the profile fapi2: AES-GCM alone, and TLS 1.3 first.
+func TestCipherScanFAPI2(t *testing.T) {
+	both(t, func(t *testing.T, ask bool) {
+		t.Attr("requirement", "F2-5.2.2-1 F2-5.2.3-2")
+		var got []string
+		for _, kind := range []pkitest.KeyType{pkitest.P256, pkitest.RSA2048} {
+			_, address := serve(t, Config{Name: "scan", Handler: tellConnection, Pair: pairFor(t, kind), AskForCertificate: ask, OnlyAESGCM: true})
+			for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+				cfg := client(nil, publicName)
+				cfg.MaxVersion, cfg.CipherSuites = tls.VersionTLS12, []uint16{suite.ID}
+				if state, err := handshake(address, cfg); err == nil {
+					got = append(got, tls.CipherSuiteName(state.CipherSuite))
+				}
+			}
+			if state, err := handshake(address, client(nil, publicName)); err != nil || state.Version != tls.VersionTLS13 {
+				t.Errorf("all versions: %s, %v", tls.VersionName(state.Version), err)
+			}
+		}
+		slices.Sort(got)
+		want := []string{
+			"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+			"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("accepted suites:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
 func TestServerNameAndProtocol(t *testing.T) {
 	both(t, func(t *testing.T, ask bool) {
 		t.Attr("requirement", "T-9325-4")

@@ -183,6 +183,7 @@ func (in *instance) loadPairs() error {
 func (in *instance) serve(name string, l net.Listener, pair *listen.Pair, asks bool, h http.Handler) error {
 	cfg := listen.Config{
 		Name: name, Handler: in.traced(name, in.metrics.Instrument(name, h)), Pair: pair, AskForCertificate: asks,
+		OnlyAESGCM:     in.file.Profile == authserver.ProfileFAPI2,
 		MaxConnections: in.file.Limits.Connections, Logger: in.logger,
 	}
 	if name == "mtls" {
