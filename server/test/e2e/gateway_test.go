@@ -48,6 +48,21 @@ func TestGatewayPage(t *testing.T) {
 		"9443", ports[3], "9091", ports[4], "9000", ports[5])
 }
 
+// The same for a gRPC service. Nothing of ours is published by this test, so "go get" finds
+// our modules in this checkout.
+func TestGRPCPage(t *testing.T) {
+	ports := freePorts(t, 4)
+	checkout, err := filepath.Abs(filepath.Join("..", "..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOWORK", "off")
+	t.Setenv("GOFLAGS", "")
+	const module, part = "github.com/certbound/certbound", "/resourceserver/grpcresource"
+	runPage(t, "grpc.md", 9, ports, map[string]string{"./health": ports[3]}, "9443", ports[3],
+		"go get "+module+part+"\n", fmt.Sprintf("go mod edit -replace=%[1]s=%[2]s -replace=%[1]s%[3]s=%[2]s%[3]s\ngo get %[1]s%[3]s@v0.0.0\n", module, checkout, part))
+}
+
 // runPage runs the five minutes of a page word for word: each block is run, or written to
 // its file, and what the page shows is what comes out. Only the ports are others: the first
 // three are those of certbound dev. A block with one of the words of servers runs on until
@@ -69,12 +84,15 @@ func runPage(t *testing.T, name string, want int, ports []string, servers map[st
 	var out string
 	steps := 0
 blocks:
-	for _, m := range regexp.MustCompile("(?ms)^```(sh|yaml|nginx|text)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```(sh|yaml|nginx|go|text)\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
 		steps++
 		kind, block := m[1], m[2]
 		switch kind {
-		case "yaml", "nginx":
-			name, _, _ := strings.Cut(strings.TrimPrefix(block, "# "), "\n")
+		case "yaml", "nginx", "go":
+			name, _, _ := strings.Cut(strings.TrimLeft(block, "#/ "), "\n")
+			if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			write(t, dir, name, []byte(block))
 			continue
 		case "text":
@@ -91,7 +109,7 @@ blocks:
 			}
 		}
 		// One shell for all: what it sets, the next block finds.
-		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eo pipefail; . ./vars; set -a\n"+block+"\nset +a; declare -p TOKEN > vars")
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eo pipefail; . ./vars; set -a\n"+block+"\nset +a; declare -p TOKEN > vars 2> /dev/null || true")
 		cmd.Dir, cmd.Env = dir, env
 		combined, err := cmd.CombinedOutput()
 		if err != nil {
