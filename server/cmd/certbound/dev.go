@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +30,7 @@ import (
 type devFlags struct {
 	dir                     string
 	port, mtlsPort, apiPort int
+	redirects               []string
 	once, json              bool
 }
 
@@ -39,11 +42,13 @@ func (a *app) devCommand() *cobra.Command {
 		Long: `See it work, on a machine that has nothing else. dev makes a throw-away PKI and an
 SQLite database in a folder, starts an authorization server on two listeners and a
 small demo API, and tells the story: who gets a token, what the token is good for,
-and what a thief gets for it. Then it prints curl lines to try, and keeps serving.
+and what a thief gets for it, for machines and for a person. Then it prints curl lines
+to try, and keeps serving.
 
 Everything listens on this machine only. The folder holds private keys, with mode
 0600, and a configuration file for the other commands. Starting again in the same
-folder goes on with what is there.`,
+folder goes on with what is there. Two clients of the FAPI 2.0 Security Profile, and
+the file fapi-suite.json, are for FAPI test tools.`,
 		Example: `  certbound dev
   certbound dev --once                 # exit code 1 if any outcome is not the expected one
   certbound dev --port 9443 --mtls-port 9444 --api-port 9445
@@ -55,6 +60,14 @@ folder goes on with what is there.`,
 					return usagef(cmd, "%s: %d is not a port", name, port)
 				}
 			}
+			for _, uri := range f.redirects {
+				if u, err := url.Parse(uri); err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Contains(uri, "#") {
+					return usagef(cmd, "--fapi-redirect: expected an https URL without fragment, found %q", uri)
+				}
+			}
+			if len(f.redirects) == 0 {
+				f.redirects = devRedirects
+			}
 			return a.dev(cmd.Context(), f)
 		},
 	}
@@ -64,6 +77,8 @@ folder goes on with what is there.`,
 	fs.IntVar(&f.port, "port", 8443, "port of the browser-facing listener; 0 takes a free one")
 	fs.IntVar(&f.mtlsPort, "mtls-port", 8444, "port of the mutual-TLS listener")
 	fs.IntVar(&f.apiPort, "api-port", 8445, "port of the demo API")
+	fs.StringArrayVar(&f.redirects, "fapi-redirect", nil,
+		"redirect `URI` of a FAPI test tool, for the clients fapi-1 and fapi-2 (repeatable; default those of the OpenID conformance suite on this machine)")
 	fs.BoolVar(&f.once, "once", false, "end after the story")
 	fs.BoolVar(&f.json, "json", false, "print the story as one JSON document")
 	return cmd
@@ -116,10 +131,16 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := folder.register(ctx, in.store, a.now()); err != nil {
+	if err := folder.register(ctx, in.store, in.as.Rules(), a.now(), f.redirects); err != nil {
+		return joinClose(err, in)
+	}
+	if err := folder.addPerson(ctx, in.users, a.now); err != nil {
 		return joinClose(err, in)
 	}
 	api := fmt.Sprintf("https://localhost:%d", ports[2])
+	if err := folder.writeSuite(file.Issuer, api); err != nil {
+		return joinClose(err, in)
+	}
 	handler, err := demoAPI(file.Issuer, api, in.otlp.Client("issuer", httpClient(folder.serverCA, nil)), in.logger, observers(in.metrics.ObserverAt(telemetry.EndpointAPI), in.otlp.Observer(), seen.observe))
 	if err != nil {
 		return joinClose(err, in)
@@ -191,11 +212,12 @@ func demoAPI(issuer, resource string, client *http.Client, logger *slog.Logger, 
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintf(w, "hello %s\n", token.ClientID)
 	})))
+	mux.Handle("GET "+accountsPath, v.Middleware("accounts")(http.HandlerFunc(serveAccounts)))
 	return mux, nil
 }
 
 // register puts the clients of the story into the store, or puts them right.
-func (d *devFolder) register(ctx context.Context, store authserver.Store, now time.Time) error {
+func (d *devFolder) register(ctx context.Context, store authserver.Store, rules authserver.Rules, now time.Time, redirects []string) error {
 	batch := &authserver.Client{ID: "batch", Name: "Nightly batch", AuthMethod: "self_signed_tls_client_auth"}
 	if err := registerCertificate(batch, d.batch.Cert); err != nil {
 		return err
@@ -203,8 +225,18 @@ func (d *devFolder) register(ctx context.Context, store authserver.Store, now ti
 	for _, c := range []*authserver.Client{
 		{ID: "billing", Name: "Billing service", AuthMethod: "tls_client_auth", SubjectDN: nameText(d.billing.Cert.RawSubject)},
 		batch,
+		{ID: "wallet", Name: "Ann's wallet", AuthMethod: authserver.None, Scope: "openid profile email read accounts", RedirectURIs: []string{walletRedirect},
+			GrantTypes: []string{authserver.GrantAuthorizationCode, authserver.GrantRefreshToken}},
+		fapiClient(&d.fapi1, redirects),
+		fapiClient(&d.fapi2, redirects),
 	} {
-		c.BoundTokens, c.Scope, c.Created = true, "read", now.UTC().Truncate(time.Second)
+		if c.Scope == "" {
+			c.Scope = "read"
+		}
+		c.BoundTokens, c.Created = true, now.UTC().Truncate(time.Second)
+		if err := authserver.ValidateClient(c, rules); err != nil {
+			return err
+		}
 		old, err := store.Client(ctx, c.ID)
 		switch {
 		case errors.Is(err, authserver.ErrNotFound):

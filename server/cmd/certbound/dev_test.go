@@ -134,7 +134,7 @@ func TestDevNoticesFailure(t *testing.T) {
 			for _, s := range doc.Steps {
 				good = append(good, s.OK)
 			}
-			if doc.Passed || len(good) != 6 || good[3] || good[5] || !good[0] {
+			if doc.Passed || len(good) != 10 || good[3] || good[5] || !good[0] {
 				t.Errorf("passed %v, steps %v", doc.Passed, good)
 			}
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -19,9 +20,11 @@ type devFolder struct {
 	dir      string // as the user named it
 	made     bool   // anew, not found
 	serverCA *x509.CertPool
-	// The parties of the story: two clients, and a thief who has a certificate of
-	// the same CA as billing.
-	billing, batch, mallory devParty
+	// The parties of the story: three clients, and a thief who has a certificate of
+	// the same CA as billing. wallet acts for people and has no credentials; its
+	// certificate is its own. fapi1 and fapi2 are for FAPI test tools.
+	billing, batch, wallet, mallory, fapi1, fapi2 devParty
+	password                                      string // of ann
 }
 
 type devParty struct {
@@ -29,6 +32,9 @@ type devParty struct {
 	Cert *x509.Certificate
 	pair tls.Certificate
 }
+
+// devPassword is the file with the password of the one person, ann.
+const devPassword = "ann-password.txt"
 
 // devMark says that a folder is ours, so that no other one is written into.
 const devMark = "# Written by 'certbound dev' at each start; changes are lost."
@@ -73,8 +79,9 @@ func (d *devFolder) load(now time.Time) error {
 		return errors.New("server-ca.pem holds no certificate")
 	}
 	server := devParty{name: "server"}
-	d.billing.name, d.batch.name, d.mallory.name = "billing", "batch", "mallory"
-	for _, p := range []*devParty{&server, &d.billing, &d.batch, &d.mallory} {
+	d.billing.name, d.batch.name, d.wallet.name, d.mallory.name = "billing", "batch", "wallet", "mallory"
+	d.fapi1.name, d.fapi2.name = "fapi-1", "fapi-2"
+	for _, p := range []*devParty{&server, &d.billing, &d.batch, &d.wallet, &d.mallory, &d.fapi1, &d.fapi2} {
 		p.pair, err = tls.LoadX509KeyPair(d.path(p.name+".pem"), d.path(p.name+"-key.pem"))
 		if err != nil {
 			return err
@@ -86,6 +93,12 @@ func (d *devFolder) load(now time.Time) error {
 	}
 	if _, err := server.Cert.Verify(x509.VerifyOptions{Roots: d.serverCA, DNSName: "localhost", CurrentTime: now}); err != nil {
 		return err
+	}
+	if text, err = os.ReadFile(d.path(devPassword)); err != nil {
+		return err
+	}
+	if d.password = strings.TrimSpace(string(text)); d.password == "" {
+		return fmt.Errorf("%s is empty", devPassword)
 	}
 	text, err = os.ReadFile(d.path("client-ca.pem"))
 	if err != nil {
@@ -124,6 +137,18 @@ func (d *devFolder) make() error {
 	if err != nil {
 		return err
 	}
+	wallet, err := pkitest.SelfSigned(pkitest.LeafOptions{Subject: "CN=wallet"})
+	if err != nil {
+		return err
+	}
+	fapi1, err := clientCA.Leaf(pkitest.LeafOptions{Subject: "CN=fapi-1,O=Agora"})
+	if err != nil {
+		return err
+	}
+	fapi2, err := clientCA.Leaf(pkitest.LeafOptions{Subject: "CN=fapi-2,O=Agora"})
+	if err != nil {
+		return err
+	}
 	// Registrations fit certificates: without these, those of last time go.
 	for _, f := range []struct {
 		name string
@@ -137,6 +162,10 @@ func (d *devFolder) make() error {
 		{"billing.pem", billing.ChainPEM()}, {"billing-key.pem", billing.KeyPEM()},
 		{"mallory.pem", mallory.ChainPEM()}, {"mallory-key.pem", mallory.KeyPEM()},
 		{"batch.pem", batch.ChainPEM()}, {"batch-key.pem", batch.KeyPEM()},
+		{"wallet.pem", wallet.ChainPEM()}, {"wallet-key.pem", wallet.KeyPEM()},
+		{"fapi-1.pem", fapi1.ChainPEM()}, {"fapi-1-key.pem", fapi1.KeyPEM()},
+		{"fapi-2.pem", fapi2.ChainPEM()}, {"fapi-2-key.pem", fapi2.KeyPEM()},
+		{devPassword, []byte(rand.Text()[:16] + "\n")},
 	} {
 		if err := writePrivate(d.path(f.name), f.data); err != nil {
 			return err
@@ -182,9 +211,16 @@ trust:
     - name: dev
       anchors: [client-ca.pem]
 authentication:
-  methods: [tls_client_auth, self_signed_tls_client_auth]
+  methods: [tls_client_auth, self_signed_tls_client_auth, none]
 tokens:
-  scopes: [read]
+  scopes: [read, accounts, openid, profile, email]
   resources: ["https://localhost:%[4]d"]
+people:
+  enabled: true
+  login: accounts
+  title: Certbound dev
+  scope_texts:
+    - {scope: read, text: Say hello in your name}
+    - {scope: accounts, text: See your accounts}
 `, devMark, port, mtlsPort, apiPort))
 }

@@ -55,6 +55,7 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`localhost:\d+`), "localhost:PORT"},
 	{regexp.MustCompile(`token bound to [\w-]{8}…`), "token bound to THUMBPRINT…"},
+	{regexp.MustCompile(`password [A-Z2-7]{16}`), "password PASSWORD"},
 	{regexp.MustCompile(` {2,}`), "  "},
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/certbound/certbound/server/doctor"
 	"github.com/certbound/certbound/server/evidence"
 	"github.com/certbound/certbound/server/listen"
+	"github.com/certbound/certbound/server/people/accounts"
 	"github.com/certbound/certbound/server/probe"
 	"github.com/certbound/certbound/server/store/sqlite"
 	"github.com/certbound/certbound/server/telemetry"
@@ -33,6 +34,7 @@ type instance struct {
 	logger  *slog.Logger
 	metrics *telemetry.Metrics
 	store   authserver.Store
+	users   accounts.Store // the same database: the built-in accounts
 	as      *authserver.Server
 	watcher *pki.FileWatcher // nil if no set is configured
 	revoked checkers
@@ -95,7 +97,7 @@ func newInstance(ctx context.Context, file *config.File, command string, logger 
 	if err != nil {
 		return nil, err
 	}
-	in.store = in.metrics.Store(store)
+	in.store, in.users = in.metrics.Store(store), store
 	cfg.Store, cfg.Paths, cfg.HasAnchorSet = in.store, paths, file.HasAnchorSet
 	if err := withPeople(&cfg, file, store, logger); err != nil {
 		return nil, errors.Join(err, in.store.Close())

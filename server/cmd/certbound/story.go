@@ -31,6 +31,7 @@ type story struct {
 	folder            *devFolder
 	issuer, mtls, api string
 	seen              *lastDecision
+	closeUp           *step // shown from both sides
 }
 
 // A step is one request with its outcome.
@@ -119,7 +120,7 @@ func (s *story) tell(ctx context.Context, report func(*step)) {
 	var stolen string
 	token := func(p *devParty, id string) func(*step) {
 		return func(st *step) {
-			got := s.token(ctx, st, p, id)
+			got, _ := s.token(ctx, st, p, url.Values{"grant_type": {"client_credentials"}, "client_id": {id}})
 			if got != "" && stolen == "" {
 				stolen = got
 			}
@@ -134,6 +135,8 @@ func (s *story) tell(ctx context.Context, report func(*step)) {
 	tellStep(&step{Text: "mallory has stolen the token, not the certificate", Want: 401, WantError: "invalid_token"}, call(mallory))
 	tellStep(&step{Text: "mallory tries without any certificate", Want: 401, WantError: "invalid_token"}, call(nil))
 	tellStep(&step{Text: "mallory says: I am billing", Want: 400, WantError: "invalid_client"}, token(mallory, "billing"))
+	s.closeUp = s.Steps[len(s.Steps)-1]
+	s.tellPerson(ctx, tellStep)
 	s.Curl = s.recipes()
 }
 
@@ -154,22 +157,22 @@ func (st *step) judge() {
 	st.OK = st.Fault == ""
 }
 
-// token asks for a token as a client and returns it.
-func (s *story) token(ctx context.Context, st *step, p *devParty, id string) string {
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}}
+// token asks for a token as a client, and returns it and the refresh token beside it.
+func (s *story) token(ctx context.Context, st *step, p *devParty, form url.Values) (access, refresh string) {
 	want := st.Bound
 	st.Bound = ""
 	body := s.do(ctx, st, p, http.MethodPost, s.mtls+"/token", "", form)
 	if st.Status != http.StatusOK {
-		return ""
+		return "", ""
 	}
 	st.Body = "" // the token is not for the screen
 	var answer struct {
-		Token string `json:"access_token"`
+		Token   string `json:"access_token"`
+		Refresh string `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.Token == "" {
 		st.Fault = "the answer has no access_token"
-		return ""
+		return "", ""
 	}
 	t, err := reportToken(answer.Token)
 	if err == nil && t.CNF != nil {
@@ -178,7 +181,7 @@ func (s *story) token(ctx context.Context, st *step, p *devParty, id string) str
 	if st.Bound != want {
 		st.Fault = fmt.Sprintf("expected a token bound to %s, found %q", want, st.Bound)
 	}
-	return answer.Token
+	return answer.Token, answer.Refresh
 }
 
 // call sends a token to the API.

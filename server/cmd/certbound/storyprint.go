@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -37,6 +38,7 @@ func (o *storyPrinter) begin(s *story) {
 	sh.add("authorization server", pad(s.issuer, width)+"  asks nobody for a certificate")
 	sh.add("mutual TLS", pad(s.mtls, width)+"  asks, and judges each request")
 	sh.add("demo API", pad(s.api, width)+"  takes only tokens of the caller's certificate")
+	sh.add("person", "ann, who logs in with the password "+s.folder.password)
 	sh.add("folder", s.folder.dir+"  "+state)
 	sh.print(o.a.stdout, o.p, "  ")
 	o.line("")
@@ -44,6 +46,7 @@ func (o *storyPrinter) begin(s *story) {
 }
 
 const storyWidth = 49 // of the longest sentence
+const requestWidth = 14
 
 func (o *storyPrinter) step(st *step) {
 	if o.json {
@@ -54,14 +57,14 @@ func (o *storyPrinter) step(st *step) {
 	if st.Status == 0 {
 		status = "---"
 	}
-	if st.Status != 200 {
+	if st.Error != "" || st.Status == 0 {
 		color = yellow
 	}
 	result := st.Error
 	switch {
 	case st.Bound != "":
 		result = "token bound to " + st.Bound[:8] + "…"
-	case st.Status == 200:
+	case st.Error == "":
 		result = printable(st.Body)
 	}
 	if st.Decision != nil && st.Error != "" {
@@ -69,7 +72,7 @@ func (o *storyPrinter) step(st *step) {
 			result += o.p.paint(dim, "  ("+string(c.Reason)+")")
 		}
 	}
-	o.line("  %d  %s  %-11s  %s  %s", o.n, pad(st.Text, storyWidth), st.Request, o.p.paint(color, status), result)
+	o.line(" %2d  %s  %s  %s  %s", o.n, pad(st.Text, storyWidth), pad(st.Request, requestWidth), o.p.paint(color, status), result)
 	if !st.OK {
 		o.line("     %s", o.p.paint(red, "unexpected: "+printable(st.Fault)))
 	}
@@ -80,10 +83,9 @@ func (o *storyPrinter) end(s *story, once bool) {
 		_ = o.a.printJSON(s)
 		return
 	}
-	last := s.Steps[len(s.Steps)-1]
-	if last.Decision != nil {
+	if last := s.closeUp; last != nil && last.Decision != nil {
 		o.line("")
-		o.line("%s", o.p.paint(bold, "Two sides of the last refusal"))
+		o.line("%s", o.p.paint(bold, fmt.Sprintf("Two sides of refusal %d", slices.Index(s.Steps, last)+1)))
 		sh := &sheet{}
 		sh.add("on the wire", last.Body)
 		if c, ok := last.Decision.Failure(); ok {
@@ -112,6 +114,9 @@ func (o *storyPrinter) end(s *story, once bool) {
 	o.line("")
 	o.line("%s", o.p.paint(dim, "# register, list and change clients while the server runs"))
 	o.line("%s client list --config %s", programName(), shellQuote(s.folder.path("certbound.yaml")))
+	o.line("")
+	o.line("%s", o.p.paint(dim, "# for FAPI test tools: two clients, and an API at "+s.api+accountsPath+" (docs/fapi-tools.md)"))
+	o.line("cat %s", shellQuote(s.folder.path(devSuite)))
 	o.line("")
 	o.line("Serving. Refusals are logged below. Stop with ^C.")
 }
