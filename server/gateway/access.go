@@ -151,14 +151,24 @@ func (p *Proxy) record(x *exchange, start time.Time) {
 		rec.add("cause", clip(x.fault.Error()))
 	}
 	rec.add("upstream_request_id", clip(x.upstreamID))
-	rec.write(ctx, p.log, now, level)
+	rec.write(ctx, p.log, now, level, outcome == outcomeAllowed)
 }
 
-// write is LogAttrs without a look at who calls, which nobody prints.
-func (rec *record) write(ctx context.Context, log *slog.Logger, now time.Time, level slog.Level) {
+// A laterHandler is one of package telemetry. It writes several records at once.
+type laterHandler interface {
+	HandleLater(context.Context, slog.Record) error
+}
+
+// write is LogAttrs without a look at who calls, which nobody prints. The record of a request
+// that was refused, or did not end well, is written before the answer has gone.
+func (rec *record) write(ctx context.Context, log *slog.Logger, now time.Time, level slog.Level, later bool) {
 	r := slog.NewRecord(now, level, rec.text, 0)
 	r.AddAttrs(rec.attrs...)
-	_ = log.Handler().Handle(ctx, r) // as slog does
+	handle := log.Handler().Handle
+	if l, ok := log.Handler().(laterHandler); ok && later {
+		handle = l.HandleLater
+	}
+	_ = handle(ctx, r) // the handler counts what it cannot write
 }
 
 func (x *exchange) outcome() string {

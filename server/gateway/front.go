@@ -84,7 +84,7 @@ func (f *Front) record(ctx context.Context, r Request, v *Verdict, start time.Ti
 	rec := newRecord(v, r)
 	rec.attrs = append(rec.attrs, slog.Int("status", v.Status), milliseconds("duration_ms", now.Sub(start)))
 	rec.describe(f.facts, v, now)
-	rec.write(ctx, f.log, now, slog.LevelInfo)
+	rec.write(ctx, f.log, now, slog.LevelInfo, v.Allowed)
 }
 
 func (v *Verdict) narrow() {

@@ -17,24 +17,13 @@ import (
 // time on them. Everything else it hands on.
 type jsonHandler struct {
 	least slog.Leveler
-	out   *lockedWriter
+	out   *gatherer
 	slow  slog.Handler
 }
 
-func newJSONHandler(w io.Writer, options *slog.HandlerOptions) slog.Handler {
-	out := &lockedWriter{w: w}
+func newJSONHandler(w io.Writer, options *slog.HandlerOptions) *jsonHandler {
+	out := &gatherer{w: w}
 	return &jsonHandler{options.Level, out, slog.NewJSONHandler(out, options)}
-}
-
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }
 
 func (h *jsonHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.least.Level() }
@@ -46,6 +35,15 @@ func (h *jsonHandler) WithGroup(name string) slog.Handler       { return h.slow.
 var recordPool = sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }}
 
 func (h *jsonHandler) Handle(ctx context.Context, r slog.Record) error {
+	return h.handle(ctx, r, false)
+}
+
+// HandleLater implements [LaterHandler].
+func (h *jsonHandler) HandleLater(ctx context.Context, r slog.Record) error {
+	return h.handle(ctx, r, true)
+}
+
+func (h *jsonHandler) handle(ctx context.Context, r slog.Record, later bool) error {
 	p := recordPool.Get().(*[]byte)
 	defer recordPool.Put(p)
 	b, ok := appendRecord((*p)[:0], r)
@@ -54,6 +52,9 @@ func (h *jsonHandler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	if !ok {
 		return h.slow.Handle(ctx, r)
+	}
+	if later {
+		return h.out.later(b, r.Time)
 	}
 	_, err := h.out.Write(b)
 	return err

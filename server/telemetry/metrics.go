@@ -4,6 +4,7 @@ package telemetry
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -202,6 +203,14 @@ func (m *Metrics) Connections(listener string, stats func() (open, refused int64
 			Name: "certbound_connections_refused_total", Help: "Connections that were closed because there were too many.", ConstLabels: labels,
 		}, func() float64 { _, refused := stats(); return float64(refused) }),
 	)
+}
+
+// Log exports how many records a logger could not write (see [LostRecords]): nobody else can
+// say that the log is broken.
+func (m *Metrics) Log(l *slog.Logger) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "certbound_log_records_lost_total", Help: "Records that could not be written to the log, such as to a disk that is full.",
+	}, func() float64 { return float64(LostRecords(l)) }))
 }
 
 // A Reload is something that is read again when its files change.

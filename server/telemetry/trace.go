@@ -49,10 +49,22 @@ func (o *OTLP) Logger(l *slog.Logger) *slog.Logger {
 type traceLog struct{ slog.Handler }
 
 func (h traceLog) Handle(ctx context.Context, r slog.Record) error {
+	return h.Handler.Handle(ctx, withSpan(ctx, r))
+}
+
+// HandleLater implements [LaterHandler].
+func (h traceLog) HandleLater(ctx context.Context, r slog.Record) error {
+	if l, ok := h.Handler.(LaterHandler); ok {
+		return l.HandleLater(ctx, withSpan(ctx, r))
+	}
+	return h.Handle(ctx, r)
+}
+
+func withSpan(ctx context.Context, r slog.Record) slog.Record {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
 	}
-	return h.Handler.Handle(ctx, r)
+	return r
 }
 
 func (h traceLog) WithAttrs(attrs []slog.Attr) slog.Handler {

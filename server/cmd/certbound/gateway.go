@@ -83,6 +83,8 @@ func (a *app) gateway(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	// What waits in the log goes out last, whatever has ended us.
+	defer func() { _ = telemetry.CloseLog(logger) }()
 	for _, w := range warnings {
 		logger.Warn("configuration", slog.String("warning", w.Error()))
 	}
@@ -158,6 +160,7 @@ func newGateway(file *config.GatewayFile, logger *slog.Logger) (_ *gatewayInstan
 	in := &gatewayInstance{
 		file: file, logger: logger, metrics: telemetry.New(readVersion().Version), running: map[follower]context.CancelFunc{},
 	}
+	in.metrics.Log(logger)
 	if in.otlp, logger, err = startOTLP(file, "gateway", in.metrics, logger); err != nil {
 		return nil, err
 	}

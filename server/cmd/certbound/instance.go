@@ -52,6 +52,7 @@ type instance struct {
 // listens yet. The caller calls run, or close.
 func newInstance(ctx context.Context, file *config.File, command string, logger *slog.Logger, observer decision.Observer) (_ *instance, err error) {
 	in := &instance{file: file, logger: logger, metrics: telemetry.New(readVersion().Version), pairs: map[string]*listen.Pair{}}
+	in.metrics.Log(logger)
 	if in.otlp, logger, err = startOTLP(file, command, in.metrics, logger); err != nil {
 		return nil, err
 	}

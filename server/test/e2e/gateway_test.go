@@ -20,6 +20,7 @@ import (
 
 	"github.com/certbound/certbound/internal/fixture"
 	"github.com/certbound/certbound/pkitest"
+	"github.com/certbound/certbound/resourceserver"
 )
 
 // freePorts returns ports on which nobody listens, for programs that are told theirs.
@@ -312,16 +313,22 @@ func TestGatewayReloads(t *testing.T) {
 }
 
 func get(ctx context.Context, c *http.Client, token string) (int, error) {
+	status, _, err := getRecorded(ctx, c, token)
+	return status, err
+}
+
+// getRecorded returns the id of the record, too.
+func getRecorded(ctx context.Context, c *http.Client, token string) (status int, id string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+rsHost+"/", nil)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := c.Do(req)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
+	return resp.StatusCode, resp.Header.Get(resourceserver.RequestIDHeader), err
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ func (g *gatewayProcess) ready(t *testing.T) (int, string) {
 
 // SIGTERM under load: readiness says no at once while new connections are still served, a
 // load balancer that heeds it takes the load away, long answers are finished, and no request
-// fails.
+// fails. Each answer has its record, once and whole, although records wait for each other.
 func TestGatewayStopsUnderLoad(t *testing.T) {
 	w, api := gatewayWorld(t)
 	begun, finish := make(chan struct{}, 1), make(chan struct{})
@@ -78,7 +79,8 @@ func TestGatewayStopsUnderLoad(t *testing.T) {
 	defer cancel()
 	var answered atomic.Int64
 	var load sync.WaitGroup
-	for i := range 4 {
+	ids := make([][]string, 4)
+	for i := range ids {
 		c := client(i%2 == 0)
 		load.Go(func() {
 			last := ""
@@ -87,11 +89,12 @@ func TestGatewayStopsUnderLoad(t *testing.T) {
 					c.CloseIdleConnections()
 					last = at
 				}
-				status, err := get(t.Context(), c, token)
+				status, id, err := getRecorded(t.Context(), c, token)
 				if err != nil || status != http.StatusOK {
 					t.Errorf("a request failed: %d, %v", status, err)
 					return
 				}
+				ids[i] = append(ids[i], id)
 				answered.Add(1)
 			}
 		})
@@ -134,6 +137,30 @@ func TestGatewayStopsUnderLoad(t *testing.T) {
 	load.Wait()
 	if err := first.wait(); err != nil {
 		t.Errorf("the gateway came to no good end: %v\n%s", err, tail(first.log.String()))
+	}
+	if err := second.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.wait(); err != nil {
+		t.Errorf("the second gateway came to no good end: %v\n%s", err, tail(second.log.String()))
+	}
+	records := map[string]int{}
+	for line := range strings.Lines(first.log.String() + second.log.String()) {
+		var r struct {
+			ID      string `json:"request_id"`
+			Outcome string `json:"outcome"`
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("not a record: %v: %q", err, line)
+		}
+		if r.Outcome == "allowed" {
+			records[r.ID]++
+		}
+	}
+	for _, id := range slices.Concat(ids...) {
+		if records[id] != 1 {
+			t.Errorf("the answer %q has %d records, want 1", id, records[id])
+		}
 	}
 	t.Logf("%d requests", answered.Load())
 }
