@@ -72,6 +72,7 @@ type authRequest struct {
 	client *registered
 	form   form
 	pushed bool
+	proven bool // the client has authenticated
 	signed bool // form is the content of a request object
 	authParams
 }

@@ -270,6 +270,9 @@ func explainRefusal(r *refusal, reason decision.Reason) pages.Error {
 			Advice: "If you know who runs the application, tell them the number below."}
 	case decision.PersonDisabled:
 		return pages.Error{Title: "You cannot log in", Text: "Your account is disabled.", Advice: "If this is a mistake, tell whoever runs this site the number below."}
+	case decision.RequestLimit:
+		return pages.Error{Title: "Too many logins at the moment", Text: "More people than usual, or a program, are beginning to log in to this application.",
+			Advice: "Wait some minutes. " + again}
 	case decision.LoginFailed, decision.LoginUnusable:
 		return pages.Error{Title: "The login did not work", Text: "Something went wrong while you were logged in.",
 			Advice: again + " If it happens again, tell whoever runs this site the number below."}

@@ -175,7 +175,7 @@ func (x *exchange) deleteRegistration(c *Client) *refusal {
 		return x.unavailable(decision.CheckClient, err)
 	}
 	x.s.ClientChanged(c.ID)
-	x.s.registry.changed(-1)
+	x.s.registry.changed(c, -1)
 	if refused := x.endGrants(c.ID); refused != nil {
 		// The client is gone, which is what was asked for; its grants are worth nothing
 		// without it.

@@ -31,7 +31,7 @@ func (x *exchange) par() *refusal {
 	if x.form.get("request_uri") != "" {
 		return x.fail(refusePushedURI, decision.Check{Name: decision.CheckRequest, Rule: "RFC 9126, Section 2.1", Reason: decision.RequestMalformed, Expected: "no request_uri"})
 	}
-	a := &authRequest{client: c, form: x.form, pushed: true}
+	a := &authRequest{client: c, form: x.form, pushed: true, proven: c.method != None}
 	if refused := x.readObject(a); refused != nil {
 		return refused
 	}
@@ -63,6 +63,10 @@ func (x *exchange) saveRequest(a *authRequest, life time.Duration, change ...fun
 	}
 	if len(parameters) > maxParameters {
 		return nil, "", x.fail(refuseTooLarge, decision.Check{Name: decision.CheckRequest, Reason: decision.RequestTooLarge, Expected: "at most 16 KiB of parameters"})
+	}
+	if !x.s.requests.admit(x.now, x.s.cfg.Authorization.FlowLifetime, a, len(parameters)) {
+		return nil, "", x.fail(refuseFlood, decision.Check{Name: decision.CheckRequest, Rule: "RFC 9126, Section 2.3", Reason: decision.RequestLimit,
+			Expected: "fewer requests of this client that anybody can make"})
 	}
 	reference := random()
 	r := &AuthorizationRequest{

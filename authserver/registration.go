@@ -62,8 +62,9 @@ type Registration struct {
 	Statements []StatementIssuer
 
 	// MaxClients is how many clients that have registered themselves there can be. If
-	// zero, 10,000. Several processes on one store may exceed it by what they register
-	// within a minute.
+	// zero, 10,000. The last quarter of them is not for those who came without a token and
+	// without a statement, so that strangers cannot shut out who was invited. Several
+	// processes on one store may exceed it by what they register within a minute.
 	MaxClients int
 }
 
@@ -154,10 +155,11 @@ type ground struct {
 type registry struct {
 	store GrantStore
 
-	mu      sync.Mutex
-	open    []time.Time // when strangers have registered, the oldest first
-	count   int
-	counted time.Time
+	mu        sync.Mutex
+	open      []time.Time // when strangers have registered, the oldest first
+	count     int
+	strangers int // of these
+	counted   time.Time
 }
 
 // admit counts a stranger, or refuses one too many.
@@ -176,12 +178,12 @@ func (r *registry) admit(now time.Time, limit int, window time.Duration) bool {
 // the command line change it too.
 const recountEvery = time.Minute
 
-// full reports whether there are as many clients as there can be.
-func (r *registry) full(ctx context.Context, now time.Time, limit int) (bool, error) {
+// full reports whether there are as many clients as there can be, of all or of strangers.
+func (r *registry) full(ctx context.Context, now time.Time, limit int, open bool) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counted.IsZero() || now.Sub(r.counted) >= recountEvery {
-		count, after := 0, ""
+		count, strangers, after := 0, 0, ""
 		for {
 			page, err := r.store.Clients(ctx, after, 1000)
 			if err != nil {
@@ -190,6 +192,9 @@ func (r *registry) full(ctx context.Context, now time.Time, limit int) (bool, er
 			for _, c := range page {
 				if c.Dynamic {
 					count++
+					if c.RegisteredBy == registeredOpenly {
+						strangers++
+					}
 				}
 			}
 			if len(page) < 1000 {
@@ -197,16 +202,22 @@ func (r *registry) full(ctx context.Context, now time.Time, limit int) (bool, er
 			}
 			after = page[len(page)-1].ID
 		}
-		r.count, r.counted = count, now
+		r.count, r.strangers, r.counted = count, strangers, now
 	}
-	return r.count >= limit, nil
+	return r.count >= limit || open && r.strangers >= limit-limit/4, nil
 }
 
-func (r *registry) changed(by int) {
+func (r *registry) changed(c *Client, by int) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.count += by
-	r.mu.Unlock()
+	if c.RegisteredBy == registeredOpenly {
+		r.strangers += by
+	}
 }
+
+// registeredOpenly is Client.RegisteredBy of who came without a token and without a statement.
+const registeredOpenly = "open"
 
 // The refusals of registration (RFC 7591, Section 3.2.2; RFC 7592; RFC 6750).
 var (
@@ -272,7 +283,7 @@ func (x *exchange) registerClient() *refusal {
 		return x.unauthorized(refuseRegister, "", decision.Check{Name: decision.CheckToken, Rule: "RFC 7591, Section 3",
 			Reason: decision.NoToken, Expected: "an initial access token"})
 	case g.by == "":
-		g.by, g.open, g.grantTypes = "open", true, cfg.OpenGrantTypes
+		g.by, g.open, g.grantTypes = registeredOpenly, true, cfg.OpenGrantTypes
 	}
 	def(&g.anchorSet, cfg.AnchorSet)
 	def(&g.profile, cfg.Profile)
@@ -295,7 +306,7 @@ func (x *exchange) registerClient() *refusal {
 		return refused
 	}
 
-	full, err := x.s.registry.full(x.ctx(), x.now, cfg.MaxClients)
+	full, err := x.s.registry.full(x.ctx(), x.now, cfg.MaxClients, g.open)
 	if err != nil {
 		return x.unavailable(decision.CheckClient, err)
 	}
@@ -318,7 +329,7 @@ func (x *exchange) registerClient() *refusal {
 	case err != nil:
 		return x.unavailable(decision.CheckClient, err)
 	}
-	x.s.registry.changed(1)
+	x.s.registry.changed(c, 1)
 	x.s.ClientChanged(c.ID)
 	x.registered(c, "client registered")
 	x.answerClient(http.StatusCreated, c, token, secret, statement)

@@ -38,7 +38,8 @@ type Server struct {
 	challengeBasic  []string
 	challengeBearer []string
 
-	registry registry // of clients that register themselves
+	registry registry     // of clients that register themselves
+	requests requestLimit // on what strangers can make it keep
 
 	clients clientCache
 	keyMu   sync.Mutex

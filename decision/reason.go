@@ -92,6 +92,7 @@ const (
 	CallerNotAllowed   Reason = "caller_not_allowed"
 	RequestMalformed   Reason = "request_malformed"
 	RequestTooLarge    Reason = "request_too_large"
+	RequestLimit       Reason = "request_limit"
 	RouteUnknown       Reason = "route_unknown" // no rule of the configuration covers what is asked for
 	MethodNotAllowed   Reason = "method_not_allowed"
 	PathAmbiguous      Reason = "path_ambiguous" // two programs could take it for different ones

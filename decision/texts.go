@@ -154,6 +154,8 @@ var texts = []text{
 		"see what was found"},
 	{RequestTooLarge, "the request is larger than the limit",
 		"send less, or raise limits.form_bytes"},
+	{RequestLimit, "too many authorization requests of this client are under way",
+		"wait for half an hour; if nobody floods the server, let the client authenticate and push its requests"},
 	{RouteUnknown, "no rule covers what is asked for",
 		"add a rule for it, or ask for something else"},
 	{MethodNotAllowed, "the route is not for this method",
