@@ -91,11 +91,22 @@ func (x *exchange) authorize() {
 // refuseRequest tells the client, if there is a redirect URI that is known to be its
 // own, or else the person.
 func (x *exchange) refuseRequest(a *authRequest, r *refusal) {
-	if a.RedirectURI == "" {
+	if a.RedirectURI == "" || x.stranger(a.client) {
 		x.refusePage(r)
 		return
 	}
 	x.refuseTo(&a.authParams, r)
+}
+
+// stranger reports whether an answer to the client would lead a browser in which nobody has
+// logged in to an address that nobody here has looked at: anybody could register one and
+// spread links that begin with our name (RFC 9700, Section 4.11.2).
+func (x *exchange) stranger(c *registered) bool {
+	if !c.Dynamic || c.RegisteredBy != registeredOpenly {
+		return false
+	}
+	sess, err := x.session()
+	return err != nil || sess == nil
 }
 
 // authorizePushed goes on with a pushed request (RFC 9126, Section 4). Parameters beside
@@ -278,7 +289,9 @@ func (x *exchange) mergedConsent(fl *flow, sess *Session) (*Consent, error) {
 }
 
 // rememberedConsent returns what the person has allowed the client before, or nil. A client
-// that was made anew under an old id has been allowed nothing.
+// that was made anew under an old id has been allowed nothing, nor has one that has changed
+// its own registration since: whoever has its registration access token could send the
+// answer elsewhere, and nobody would be asked.
 func (x *exchange) rememberedConsent(fl *flow, sess *Session) (*Consent, error) {
 	if x.s.cfg.Authorization.ConsentLifetime < 0 {
 		return nil, nil
@@ -289,7 +302,8 @@ func (x *exchange) rememberedConsent(fl *flow, sess *Session) (*Consent, error) 
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case !c.Expires.IsZero() && !x.now.Before(c.Expires) || c.Given.Before(fl.client.Created.Truncate(time.Microsecond)):
+	case !c.Expires.IsZero() && !x.now.Before(c.Expires) || c.Given.Before(fl.client.Created.Truncate(time.Microsecond)),
+		fl.client.Dynamic && c.Given.Before(fl.client.Updated.Add(time.Second)): // Updated has whole seconds
 		return nil, nil
 	}
 	return c, nil

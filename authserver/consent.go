@@ -14,7 +14,7 @@ import (
 // everything was allowed before, or the client is the operator's own.
 func (x *exchange) judgeConsent(fl *flow, sess *Session) (*pages.Consent, *refusal) {
 	const rule = "OpenID Connect Core, Section 3.1.2.4"
-	if fl.client.SkipConsent {
+	if fl.client.SkipConsent && !impersonable(fl) {
 		x.d.Skip(decision.CheckConsent, rule, "the client is the operator's own")
 		return nil, nil
 	}

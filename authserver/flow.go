@@ -274,10 +274,15 @@ func (x *exchange) refuseTo(p *authParams, r *refusal) {
 	x.respond(p, "error", r.code, "error_description", r.description)
 }
 
-// refuseFlow ends a flow and tells the client why.
+// refuseFlow ends a flow and tells the client why, or the person if the client is a stranger's.
 func (x *exchange) refuseFlow(fl *flow, r *refusal) {
 	if err := x.s.grants.DeleteRequest(x.ctx(), fl.request.Hash); err != nil {
 		x.refusePage(x.lostRequest(err))
+		return
+	}
+	// Who has pressed a button knows where it leads.
+	if r != refuseDenied && x.stranger(fl.client) {
+		x.refusePage(r)
 		return
 	}
 	x.refuseTo(&fl.authParams, r)

@@ -189,8 +189,11 @@ type RefreshToken struct {
 	ClientID string
 	// X5TS256 is the certificate that it is bound to (RFC 8705, Section 4), or empty.
 	X5TS256 string
-	Issued  time.Time
-	Expires time.Time
+	// Authenticated says that the client has proved who it is when it got the token. Then it
+	// has to go on doing so, also if it is registered as a public client meanwhile.
+	Authenticated bool
+	Issued        time.Time
+	Expires       time.Time
 	// Used is when it first got a successor, or zero.
 	Used time.Time
 }

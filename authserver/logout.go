@@ -55,7 +55,7 @@ func (x *exchange) logout() {
 	}
 	switch {
 	case sess == nil:
-		x.loggedOut(q, q.hint != nil)
+		x.loggedOut(q, q.hint != nil && !x.stranger(q.client))
 	case posted:
 		if refused := x.checkForm(sess.ID, "logout"); refused != nil {
 			x.refusePage(refused)

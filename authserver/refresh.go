@@ -78,6 +78,11 @@ func (x *exchange) judgeRefresh(c *registered, token *RefreshToken, person *Gran
 		return x.fail(refuseInvalidGrant, decision.Check{Name: decision.CheckGrant, Rule: "RFC 6749, Section 6", Reason: decision.GrantOfAnother,
 			Expected: "a refresh token of this client", Found: "one of " + clip(token.ClientID, 256)})
 	}
+	if token.Authenticated && c.method == None {
+		return x.fail(refuseInvalidGrant, decision.Check{Name: decision.CheckBinding, Rule: "RFC 6749, Section 6", Reason: decision.CallerNotAllowed,
+			Expected: "a client that authenticates, as it did when it got the token", Found: "a public client",
+			Fix: "the client has become a public one: let people log in again"})
+	}
 	if token.X5TS256 != "" {
 		found := x.presented.Thumbprint()
 		if subtle.ConstantTimeCompare([]byte(found), []byte(token.X5TS256)) != 1 {
@@ -171,7 +176,7 @@ func (x *exchange) refreshExpires(person *Grant) time.Time {
 // (RFC 8705, Sections 4, 6.3 and 7.1).
 func (x *exchange) newRefreshToken(c *registered, g *grant) (value string, t *RefreshToken) {
 	value = randomValue(refreshPrefix)
-	t = &RefreshToken{Hash: sha256.Sum256([]byte(value)), GrantID: g.person.ID, ClientID: c.ID, Issued: x.now, Expires: x.refreshExpires(g.person)}
+	t = &RefreshToken{Hash: sha256.Sum256([]byte(value)), GrantID: g.person.ID, ClientID: c.ID, Authenticated: c.method != None, Issued: x.now, Expires: x.refreshExpires(g.person)}
 	if c.method == None || c.method == ClientSecretBasic && x.s.cfg.Authorization.Refresh.PinSecretClients {
 		t.X5TS256 = g.x5t
 	}
