@@ -314,7 +314,10 @@ func def[T comparable](field *T, value T) {
 type SettingError struct {
 	Setting string // the field of Config, such as "MTLS.TLSClientAuth"
 	Fault   string // expected, found, what to change
-	Err     error
+	// Rule is the section of the profile that the setting would break, such as "5.3.2.1
+	// (4)" of the FAPI 2.0 Security Profile. Empty for all other faults.
+	Rule string
+	Err  error
 }
 
 func (e *SettingError) Error() string {
@@ -442,7 +445,13 @@ func (cfg *Config) check() error {
 	}
 	cfg.checkAuthorization(bad)
 	cfg.checkRegistration(bad)
-	cfg.checkProfile(bad)
+	cfg.checkProfile(func(setting, rule, format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		if rule != "" {
+			text += " (FAPI 2.0 Security Profile, Section " + rule + ")"
+		}
+		errs = append(errs, &SettingError{Setting: setting, Fault: text, Rule: rule})
+	})
 	rules := cfg.Rules()
 	seen := map[string]bool{}
 	for _, c := range cfg.Clients {

@@ -94,14 +94,14 @@ func (x *exchange) updateRegistration(c *Client, token string) *refusal {
 			var secret string
 			h, ok := parseSecretHash(c.SecretHash)
 			if json.Unmarshal(m.value, &secret) != nil || !ok || !h.verify(secret) {
-				faults = append(faults, Fault{m.name, "not the current secret; leave it out"})
+				faults = append(faults, Fault{Member: m.name, Fault: "not the current secret; leave it out"})
 			}
 		case slices.Contains(notInUpdate, m.name):
-			faults = append(faults, Fault{m.name, "must not stand in an update (RFC 7592, Section 2.2)"})
+			faults = append(faults, Fault{Member: m.name, Fault: "must not stand in an update (RFC 7592, Section 2.2)"})
 		}
 	}
 	if id != c.ID {
-		faults = append(faults, Fault{"client_id", "expected that of the client, as it was registered (RFC 7592, Section 2.2)"})
+		faults = append(faults, Fault{Member: "client_id", Fault: "expected that of the client, as it was registered (RFC 7592, Section 2.2)"})
 	}
 	members, statement, issuer, refused := x.mergeStatement(members)
 	switch {

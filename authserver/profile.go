@@ -54,56 +54,64 @@ func (cfg *Config) setProfile() {
 	}
 }
 
-// checkProfile reports the settings that would break the profile. What no setting can
-// break has no rule here: PKCE, iss in the answer, codes of at most 60 seconds and used
-// once, exact redirect URIs, 303, no CORS, and so on.
-func (cfg *Config) checkProfile(bad func(setting, format string, args ...any)) {
+// checkProfile reports the settings that would break the profile, with its rule. What no
+// setting can break has no rule here: PKCE, iss in the answer, codes of at most 60 seconds
+// and used once, exact redirect URIs, 303, no CORS, and so on.
+func (cfg *Config) checkProfile(bad func(setting, rule, format string, args ...any)) {
 	if cfg.Profile == "" {
 		return
 	}
 	if cfg.Profile != ProfileFAPI2 {
-		bad("Profile", "expected %s or none, found %q", ProfileFAPI2, cfg.Profile)
+		bad("Profile", "", "expected %s or none, found %q", ProfileFAPI2, cfg.Profile)
 		return
 	}
-	const section = " (FAPI 2.0 Security Profile, Section "
+	const p = ProfileFAPI2
 	if !cfg.MTLS.Enabled {
-		bad("MTLS.Enabled", "%s needs it: tokens are bound to certificates"+section+"5.3.2.1)", ProfileFAPI2)
+		bad("MTLS.Enabled", "5.3.2.1 (5)", "%s needs it: tokens are bound to certificates", p)
 	}
 	if !cfg.MTLS.CertificateBoundAccessTokens {
-		bad("MTLS.CertificateBoundAccessTokens", "%s needs it: only sender-constrained tokens are issued"+section+"5.3.2.1)", ProfileFAPI2)
+		bad("MTLS.CertificateBoundAccessTokens", "5.3.2.1 (4)", "%s needs it: only sender-constrained tokens are issued", p)
 	}
 	if cfg.Binding == BindNever {
-		bad("Binding", "%s issues bound tokens only"+section+"5.3.2.1); expected %s or %s, found %s", ProfileFAPI2, BindOnRequest, BindAlwaysIfCertificate, cfg.Binding)
+		bad("Binding", "5.3.2.1 (4)", "%s issues bound tokens only; expected %s or %s, found %s", p, BindOnRequest, BindAlwaysIfCertificate, cfg.Binding)
 	}
 	if cfg.AllowUnboundFallback {
-		bad("AllowUnboundFallback", "%s issues bound tokens only"+section+"5.3.2.1); leave it off", ProfileFAPI2)
+		bad("AllowUnboundFallback", "5.3.2.1 (4)", "%s issues bound tokens only; leave it off", p)
 	}
 	for _, m := range cfg.AuthMethods {
 		if !slices.Contains(fapi2Methods, m) {
-			bad("AuthMethods", "%s has %s only"+section+"5.3.2.1), found %q", ProfileFAPI2, strings.Join(fapi2Methods, ", "), m)
+			bad("AuthMethods", methodRule(m), "%s has %s only; leave out %s", p, strings.Join(fapi2Methods, ", "), m)
 		}
 	}
 	if cfg.InsecureMatchKey {
-		bad("InsecureMatchKey", "%s has mutual TLS as RFC 8705, Section 2, has it"+section+"5.3.2.1): a self-signed client uses the certificates that it has registered; leave it off", ProfileFAPI2)
+		bad("InsecureMatchKey", "5.3.2.1 (6)", "%s has mutual TLS as RFC 8705, Section 2, has it: a self-signed client uses the certificates that it has registered; leave it off", p)
 	}
 	for _, alg := range cfg.AssertionAlgs {
 		if !slices.Contains(fapi2Algs, alg) {
-			bad("AssertionAlgs", "%s has %s only"+section+"5.4.1), found %q", ProfileFAPI2, strings.Join(fapi2Algs, ", "), alg)
+			bad("AssertionAlgs", "5.4.1 (1)", "%s has %s only; leave out %s", p, strings.Join(fapi2Algs, ", "), alg)
 		}
 	}
 	if !slices.Contains(fapi2Algs, cfg.SigningAlg) {
-		bad("SigningAlg", "%s has %s only"+section+"5.4.1), found %s", ProfileFAPI2, strings.Join(fapi2Algs, ", "), cfg.SigningAlg)
+		bad("SigningAlg", "5.4.1 (1)", "%s has %s only, found %s", p, strings.Join(fapi2Algs, ", "), cfg.SigningAlg)
 	}
 	if cfg.Authorization.Enabled && cfg.Authorization.Refresh.RotateAll {
-		bad("Authorization.Refresh", "RotateAll is set, but %s does not rotate refresh tokens"+section+"5.3.2.1 (9)); leave it off", ProfileFAPI2)
+		bad("Authorization.Refresh", "5.3.2.1 (9)", "RotateAll is set, but %s does not rotate refresh tokens; leave it off", p)
 	}
 	for _, i := range cfg.Registration.Statements {
 		for _, alg := range i.Algs {
 			if cfg.Registration.Enabled && !slices.Contains(fapi2Algs, alg) {
-				bad("Registration.Statements", "%q: %s has %s only"+section+"5.4.1), found %q", i.Issuer, ProfileFAPI2, strings.Join(fapi2Algs, ", "), alg)
+				bad("Registration.Statements", "5.4.1 (1)", "%q: %s has %s only; leave out %s", i.Issuer, p, strings.Join(fapi2Algs, ", "), alg)
 			}
 		}
 	}
+}
+
+// methodRule is the rule that an authentication method breaks.
+func methodRule(method string) string {
+	if method == None {
+		return "5.3.2.1 (3)"
+	}
+	return "5.3.2.1 (6)"
 }
 
 // profile checks what the FAPI 2.0 Security Profile asks of a client.
@@ -116,12 +124,16 @@ func (v *validation) profile() {
 	case c.Profile == "" && v.r.Profile != ProfileFAPI2:
 		return
 	}
+	bad := func(member, rule, format string, args ...any) {
+		v.fault(member, format+" (FAPI 2.0 Security Profile, Section "+rule+")", args...)
+		v.faults[len(v.faults)-1].Rule = rule
+	}
 	if m := c.Method(); !slices.Contains(fapi2Methods, m) {
-		v.fault("token_endpoint_auth_method", "%s has confidential clients with %s only (FAPI 2.0 Security Profile, Section 5.3.2.1), found %s",
+		bad("token_endpoint_auth_method", methodRule(m), "%s has confidential clients with %s only, found %s",
 			ProfileFAPI2, strings.Join(fapi2Methods, ", "), m)
 	}
 	if !c.BoundTokens {
-		v.fault("tls_client_certificate_bound_access_tokens", "%s needs true (FAPI 2.0 Security Profile, Section 5.3.2.1)", ProfileFAPI2)
+		bad("tls_client_certificate_bound_access_tokens", "5.3.2.1 (4)", "%s needs true", ProfileFAPI2)
 	}
 	for _, m := range []struct{ member, alg string }{
 		{"token_endpoint_auth_signing_alg", c.SigningAlg},
@@ -129,14 +141,13 @@ func (v *validation) profile() {
 		{"id_token_signed_response_alg", c.IDTokenAlg},
 	} {
 		if m.alg != "" && !slices.Contains(fapi2Algs, m.alg) {
-			v.fault(m.member, "%s has %s only (FAPI 2.0 Security Profile, Section 5.4.1), found %s", ProfileFAPI2, strings.Join(fapi2Algs, ", "), m.alg)
+			bad(m.member, "5.4.1 (1)", "%s has %s only, found %s", ProfileFAPI2, strings.Join(fapi2Algs, ", "), m.alg)
 		}
 	}
 	// What the server signs for this client: its access tokens and ID tokens.
 	for _, alg := range v.r.IDTokenAlgs {
 		if c.Profile == ProfileFAPI2 && !slices.Contains(fapi2Algs, alg) {
-			v.fault("certbound_profile", "%s has %s only (FAPI 2.0 Security Profile, Section 5.4.1), but this server signs with %s",
-				ProfileFAPI2, strings.Join(fapi2Algs, ", "), alg)
+			bad("certbound_profile", "5.4.1 (1)", "%s has %s only, but this server signs with %s", ProfileFAPI2, strings.Join(fapi2Algs, ", "), alg)
 		}
 	}
 }

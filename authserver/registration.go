@@ -453,7 +453,7 @@ func (x *exchange) readMetadata() ([]objectMember, *refusal) {
 // judgeMetadata applies what the ground allows, and then the rules of every registration.
 func (x *exchange) judgeMetadata(c *Client, faults []Fault) *refusal {
 	fault := func(member, format string, args ...any) {
-		faults = append(faults, Fault{member, fmt.Sprintf(format, args...)})
+		faults = append(faults, Fault{Member: member, Fault: fmt.Sprintf(format, args...)})
 	}
 	if m := c.Method(); !slices.Contains(c.AllowedMethods, m) {
 		fault("token_endpoint_auth_method", "expected any of %s, found %q", strings.Join(c.AllowedMethods, ", "), m)

@@ -26,6 +26,9 @@ type MetadataError struct {
 type Fault struct {
 	Member string // the JSON name of the metadata member
 	Fault  string // expected, found, what to change
+	// Rule is the section of the profile that would be broken, such as "5.3.2.1 (4)" of
+	// the FAPI 2.0 Security Profile. Empty for all other faults.
+	Rule string
 }
 
 func (e *MetadataError) Error() string {
@@ -131,7 +134,7 @@ func validate(c *Client, r *Rules) *validation {
 }
 
 func (v *validation) fault(member, format string, args ...any) {
-	v.faults = append(v.faults, Fault{member, fmt.Sprintf(format, args...)})
+	v.faults = append(v.faults, Fault{Member: member, Fault: fmt.Sprintf(format, args...)})
 }
 
 func (v *validation) identity() {
@@ -334,11 +337,11 @@ func ParseMetadata(data []byte, r Rules, trusted bool) (*Client, error) {
 
 func parseMetadata(data []byte, r Rules, trusted bool) (*Client, []Fault) {
 	if len(data) > 512<<10 {
-		return nil, []Fault{{"client metadata", "larger than 512 KiB"}}
+		return nil, []Fault{{Member: "client metadata", Fault: "larger than 512 KiB"}}
 	}
 	members, err := objectMembers(data)
 	if err != nil {
-		return nil, []Fault{{"client metadata", err.Error()}}
+		return nil, []Fault{{Member: "client metadata", Fault: err.Error()}}
 	}
 	c := &Client{}
 	return c, c.setMembers(members, &r, trusted)
@@ -354,12 +357,12 @@ func (c *Client) setMembers(members []objectMember, r *Rules, trusted bool) (fau
 		target := c.member(m.name)
 		if target == nil || m.name == "response_types" && !r.Authorization {
 			if fault := otherFault(m.name, m.value); fault != "" {
-				faults = append(faults, Fault{m.name, fault})
+				faults = append(faults, Fault{Member: m.name, Fault: fault})
 			}
 			continue
 		}
 		if fault := decodeMember(m.value, target); fault != "" {
-			faults = append(faults, Fault{m.name, fault})
+			faults = append(faults, Fault{Member: m.name, Fault: fault})
 		}
 	}
 	return faults
