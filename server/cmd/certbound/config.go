@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -114,16 +115,31 @@ that are there already are kept.`,
 
 func (a *app) configCheckCommand() *cobra.Command {
 	var asJSON, quiet, gateway bool
+	var profile string
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Look for every fault in a configuration file and print what is in force",
 		Long: `Look for every fault in a configuration file and in the files that it names, each
 with its line, and print what is in force: defaults filled in, values from the
-environment and from files in place, secrets left out. Nothing is started.`,
+environment and from files in place, secrets left out. Nothing is started.
+
+With --profile the configuration is graded against a profile instead, rule by rule, each
+with the reason and what to change: fapi2, the FAPI 2.0 Security Profile with mutual TLS.
+The exit code is 1 if a rule fails.`,
 		Example: `  certbound config check certbound.yaml
+  certbound config check --profile fapi2 certbound.yaml
   certbound config check --quiet certbound.yaml && systemctl reload certbound`,
 		Args: exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if profile != "" {
+				switch {
+				case !slices.Contains(config.GradeProfiles(), profile):
+					return usagef(cmd, "--profile: expected %s, found %q", strings.Join(config.GradeProfiles(), ", "), profile)
+				case gateway:
+					return usagef(cmd, "--profile and --gateway exclude each other; the rules are those for authorization servers")
+				}
+				return a.gradeConfig(args[0], profile, asJSON, quiet)
+			}
 			file, err := loadChecked(args[0], gateway)
 			var warnings []config.Fault
 			if err == nil {
@@ -149,12 +165,17 @@ environment and from files in place, secrets left out. Nothing is started.`,
 				words = append(words, count(n, "warning"))
 			}
 			a.note(args[0] + ": " + strings.Join(words, ", "))
+			if server, ok := file.(*config.File); ok && server.Profile != "" {
+				a.note("rule by rule: certbound config check --profile " + server.Profile + " " + args[0])
+			}
 			return nil
 		},
 	}
 	jsonFlag(cmd, &asJSON)
 	gatewayFlag(cmd, &gateway)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print faults only")
+	cmd.Flags().StringVar(&profile, "profile", "", "grade against a `PROFILE`: fapi2")
+	_ = cmd.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions(config.GradeProfiles(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
