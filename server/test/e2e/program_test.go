@@ -6,6 +6,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -93,6 +94,7 @@ type settings struct {
 	mtls    string // more keys of listen.mtls
 	listen  string // more keys of listen
 	trust   string // in place of the two sets
+	scopes  string // in place of read, write, admin
 	more    string // whole sections
 	clients string // list items
 	level   string // of the log; debug if empty
@@ -135,7 +137,7 @@ trust: ` + s.trust + `
 authentication:
   methods: [tls_client_auth, self_signed_tls_client_auth, client_secret_basic, private_key_jwt, none]
 tokens:
-  scopes: [read, write, admin]
+  scopes: [` + cmp.Or(s.scopes, "read, write, admin") + `]
   resources: ["https://rs.test", "https://rs2.test"]
   default_resource: https://rs.test
 log: {format: json, level: ` + s.level + `}
