@@ -471,7 +471,7 @@ func TestAttackAliasOfAnotherIssuer(t *testing.T) {
 }
 
 func TestExchange(t *testing.T) {
-	t.Attr("requirement", "M-5-5 M-3-7 F2-5.3.3.1-3 K-3.1-1")
+	t.Attr("requirement", "M-5-5 M-3-7 F2-5.3.3.1-3")
 	w := newPeopleWorld(t)
 	c := w.client(func(cfg *oauthclient.Config) { cfg.RequireBoundTokens = true })
 	p := w.start(c)
@@ -686,7 +686,7 @@ func TestSessionKeepsRefreshToken(t *testing.T) {
 func TestSessionCertificate(t *testing.T) {
 	p := certs()
 	t.Run("a public client refreshes with the certificate of the login", func(t *testing.T) {
-		t.Attr("requirement", "M-4-5 M-4-6")
+		t.Attr("requirement", "M-4-3")
 		w := newPeopleWorld(t)
 		w.expires = 0
 		f := newCertFiles(t, p.l1)
