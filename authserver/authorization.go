@@ -143,7 +143,10 @@ type LoginAttempt struct {
 	Prompt  []string
 	// Subject, if set, is who has to log in again (id_token_hint, or an expired max_age).
 	Subject string
-	Pages   *pages.Set
+	// MaxAge, if set, is how old the login may be, in seconds. A login that stands for one
+	// that was made elsewhere has to say when that was.
+	MaxAge *int64
+	Pages  *pages.Set
 	// State is what the login keeps between its requests, at most 4 KiB. Keep stores it,
 	// bound to request and browser; State then has it in all later requests.
 	State json.RawMessage

@@ -65,7 +65,7 @@ func (x *exchange) login(path string) {
 	a := &LoginAttempt{
 		Client: fl.client.Client, Page: pageClient(fl.client, fl.RedirectURI), Reference: fl.reference,
 		Action: x.flowURL(fl, "/login"), Base: x.s.cfg.Issuer, Path: path, CSRF: csrfToken(x.browser(), fl.reference, "login"),
-		Hint: fl.LoginHint, ACR: fl.ACR, Locales: fl.Locales, Prompt: fl.Prompt, Subject: fl.HintSubject,
+		Hint: fl.LoginHint, ACR: fl.ACR, Locales: fl.Locales, Prompt: fl.Prompt, Subject: fl.HintSubject, MaxAge: fl.MaxAge,
 		Pages: x.s.cfg.Authorization.Pages, State: fl.progress.State,
 	}
 	if a.Subject == "" && fl.MaxAge != nil {

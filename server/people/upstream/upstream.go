@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,7 @@ type Config struct {
 	Claims []string
 	// SubjectClaim, if set, makes the person's subject in place of issuer and sub. It
 	// must be a claim that is never given to anybody else; its value is used as it is.
+	// With email or phone_number, the provider has to say that it has verified it.
 	SubjectClaim string
 	// HTTPClient is used for everything that goes to the provider. If nil, one with
 	// time-outs.
@@ -65,7 +67,19 @@ type Login struct {
 
 	mu       sync.Mutex
 	provider *provider
+	asking   *discovery // under way, or nil
 }
+
+// A discovery is one attempt to learn about the provider, for all who wait for it.
+type discovery struct {
+	done     chan struct{}
+	provider *provider
+	err      error
+}
+
+// provenBy are the claims that say of others that the provider has verified them (OpenID
+// Connect Core, Section 5.1).
+var provenBy = map[string]string{"email": "email_verified", "phone_number": "phone_number_verified"}
 
 // A provider is what discovery has found.
 type provider struct {
@@ -115,16 +129,39 @@ func New(cfg Config) (*Login, error) {
 	return &Login{cfg: cfg}, nil
 }
 
-// discover returns the provider, and asks it once if nobody has yet. A failure is not
+// discover returns the provider, and asks it if nobody has yet. Those who come while somebody
+// is asking share the outcome, and do not ask one after the other. A failure is not
 // remembered.
 func (l *Login) discover(ctx context.Context) (*provider, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.provider != nil {
+		defer l.mu.Unlock()
 		return l.provider, nil
 	}
+	d := l.asking
+	if d == nil {
+		d = &discovery{done: make(chan struct{})}
+		l.asking = d
+		go func() {
+			defer close(d.done)
+			d.provider, d.err = l.ask(context.WithoutCancel(ctx))
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.provider, l.asking = d.provider, nil
+		}()
+	}
+	l.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.provider, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *Login) ask(ctx context.Context) (*provider, error) {
 	// The provider keeps the context for its key set: the client is in it, no deadline.
-	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
+	ask, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
 	p, err := oidc.NewProvider(oidc.ClientContext(ask, l.cfg.HTTPClient), l.cfg.Issuer)
 	if err != nil {
@@ -165,7 +202,7 @@ func (l *Login) discover(ctx context.Context) (*provider, error) {
 	userInfo := (&oidc.ProviderConfig{IssuerURL: l.cfg.Issuer, UserInfoURL: info, JWKSURL: meta.JWKS, Algorithms: meta.Algs}).
 		NewProvider(oidc.ClientContext(context.Background(), l.cfg.HTTPClient))
 	keys := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), l.cfg.HTTPClient), meta.JWKS)
-	l.provider = &provider{
+	return &provider{
 		oauth: oauth2.Config{
 			ClientID: l.cfg.ClientID, ClientSecret: l.cfg.ClientSecret, Endpoint: endpoint,
 			RedirectURL: l.cfg.RedirectURL, Scopes: append([]string{oidc.ScopeOpenID}, l.cfg.Scopes...),
@@ -173,8 +210,7 @@ func (l *Login) discover(ctx context.Context) (*provider, error) {
 		verifier: oidc.NewVerifier(l.cfg.Issuer, keys, &oidc.Config{ClientID: l.cfg.ClientID, SupportedSigningAlgs: meta.Algs, Now: l.cfg.Now}),
 		oidc:     userInfo,
 		issParam: meta.Iss,
-	}
-	return l.provider, nil
+	}, nil
 }
 
 // A state is kept with the request while the browser is away.
@@ -182,7 +218,12 @@ type state struct {
 	Secret   string `json:"secret"` // the second half of the parameter state
 	Nonce    string `json:"nonce"`
 	Verifier string `json:"verifier"`
+	// NotBefore is the earliest login that counts, in seconds since 1970, or 0.
+	NotBefore int64 `json:"not_before,omitempty"`
 }
+
+// clockSkew is how far the provider's clock may be behind ours.
+const clockSkew = time.Minute
 
 func random() string {
 	var b [32]byte
@@ -210,6 +251,13 @@ func (l *Login) leave(w http.ResponseWriter, r *http.Request, a *authserver.Logi
 		return
 	}
 	s := state{Secret: random(), Nonce: random(), Verifier: oauth2.GenerateVerifier()}
+	again := a.Subject != "" || slices.Contains(a.Prompt, "login")
+	switch now := l.cfg.Now().Add(-clockSkew); {
+	case again:
+		s.NotBefore = now.Unix()
+	case a.MaxAge != nil:
+		s.NotBefore = now.Unix() - *a.MaxAge
+	}
 	kept, _ := json.Marshal(s) // strings always encode
 	if err := a.Keep(r, kept); err != nil {
 		a.Fail(w, r, "temporarily_unavailable", err)
@@ -221,7 +269,10 @@ func (l *Login) leave(w http.ResponseWriter, r *http.Request, a *authserver.Logi
 			opts = append(opts, oauth2.SetAuthURLParam(name, value))
 		}
 	}
-	if a.Subject != "" || slices.Contains(a.Prompt, "login") {
+	if a.MaxAge != nil && !again {
+		param("max_age", strconv.FormatInt(*a.MaxAge, 10))
+	}
+	if again {
 		param("prompt", "login")
 		param("max_age", "0")
 	} else if slices.Contains(a.Prompt, "select_account") {
@@ -280,6 +331,17 @@ func (l *Login) back(w http.ResponseWriter, r *http.Request, a *authserver.Login
 	who, err := l.identify(ctx, p, one("code"), s)
 	if err != nil {
 		a.Fail(w, r, "server_error", err)
+		return
+	}
+	// Providers may ignore what they are asked: a login of this morning is none of now
+	// (OpenID Connect Core, Section 3.1.3.7 (13)).
+	if s.NotBefore > 0 && who.Time.Unix() < s.NotBefore {
+		found := "none"
+		if !who.Time.IsZero() {
+			found = who.Time.UTC().Format(time.RFC3339)
+		}
+		a.Fail(w, r, "login_required", fmt.Errorf("upstream: id_token: auth_time: expected a login since %s, as max_age asked for, found %s",
+			time.Unix(s.NotBefore, 0).UTC().Format(time.RFC3339), found))
 		return
 	}
 	if a.Subject != "" && a.Subject != who.Subject {
@@ -349,6 +411,12 @@ func (l *Login) identify(ctx context.Context, p *provider, code string, s state)
 		who.Subject = ""
 		if json.Unmarshal(all[l.cfg.SubjectClaim], &who.Subject) != nil || who.Subject == "" {
 			return none, fmt.Errorf("upstream: id_token: expected a string in the claim %s, found none", l.cfg.SubjectClaim)
+		}
+		// Anybody can type an address or a number; it is theirs when the provider says so.
+		if proof, ok := provenBy[l.cfg.SubjectClaim]; ok {
+			if v := string(all[proof]); v != "true" && v != `"true"` { // some send texts
+				return none, fmt.Errorf("upstream: id_token: expected %s true beside %s, which names the person here, found none", proof, l.cfg.SubjectClaim)
+			}
 		}
 	}
 	var auth struct {
