@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -60,6 +61,15 @@ func (unchecked) Generation() uint64 { return 0 }
 // refuses everybody. It reads lists; fetching is for their Run. wrap, if there is one, is
 // put around what fetches (see [revocation.Config].Wrap).
 func (f *File) Checkers(logger *slog.Logger, wrap func(http.RoundTripper) http.RoundTripper) (map[string]*revocation.Checker, error) {
+	return f.checkers(func(cfg *revocation.Config) bool {
+		cfg.Logger, cfg.Wrap = logger, wrap
+		return true
+	})
+}
+
+// checkers makes the checker of each set whose settings change accepts; the others have
+// nil.
+func (f *File) checkers(change func(*revocation.Config) bool) (map[string]*revocation.Checker, error) {
 	out := make(map[string]*revocation.Checker)
 	for i, s := range f.Trust.Sets {
 		if s.Revocation.Mode == string(revocation.Off) {
@@ -71,7 +81,11 @@ func (f *File) Checkers(logger *slog.Logger, wrap func(http.RoundTripper) http.R
 		if err != nil {
 			return nil, err
 		}
-		cfg.RootCAs, cfg.Logger, cfg.Wrap = roots, logger, wrap
+		cfg.RootCAs = roots
+		if !change(&cfg) {
+			out[s.Name] = nil
+			continue
+		}
 		files := f.fileSet(s)
 		cfg.Issuers = func() []*x509.Certificate {
 			set, err := files.Load(time.Now())
@@ -85,6 +99,37 @@ func (f *File) Checkers(logger *slog.Logger, wrap func(http.RoundTripper) http.R
 		}
 	}
 	return out, nil
+}
+
+// ListsAtHand returns checkers that know the lists in files, and those that a server has
+// fetched and kept, and ask nobody. They refuse what no such list says anything of, whatever
+// the settings are. A set that has revocation checks and no lists has nil.
+func (f *File) ListsAtHand(logger *slog.Logger) (map[string]*revocation.Checker, error) {
+	return f.checkers(func(cfg *revocation.Config) bool {
+		if len(cfg.Lists) == 0 && !cfg.ListsFromCertificates {
+			return false
+		}
+		cfg.Mode, cfg.Responders, cfg.RespondersFromCertificates = revocation.CRL, nil, false
+		cfg.OnUnknown, cfg.OnStale, cfg.OnUnreachable = revocation.FailClosed, revocation.FailClosed, revocation.FailClosed
+		cfg.Logger = logger
+		cfg.Wrap = func(http.RoundTripper) http.RoundTripper { return nobody{} }
+		if _, err := os.Stat(cfg.Folder); err != nil {
+			cfg.Folder = "" // it is for a server to make it
+		}
+		return true
+	})
+}
+
+// ListsAtHand is [File.ListsAtHand] for a gateway.
+func (f *GatewayFile) ListsAtHand(logger *slog.Logger) (map[string]*revocation.Checker, error) {
+	return f.server().ListsAtHand(logger)
+}
+
+// nobody can be asked over it.
+type nobody struct{}
+
+func (nobody) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("config: nothing is fetched here")
 }
 
 // Checkers is [File.Checkers] for a gateway.

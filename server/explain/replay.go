@@ -92,19 +92,23 @@ func (l *LogLine) then(name string) (decision.Check, bool) {
 
 // Results of a replay.
 const (
-	ReplaySame    = "same"    // today the outcome is that of then
-	ReplayDiffers = "differs" // today it is another one
-	ReplayCannot  = "cannot"  // what decided then cannot be judged again
+	ReplaySame        = "same"         // today the outcome is that of then
+	ReplayOtherReason = "other_reason" // refused as then, and for another reason
+	ReplayDiffers     = "differs"      // today the outcome is another one
+	ReplayCannot      = "cannot"       // what decided then cannot be judged again
 )
 
 // A Replay holds a decision of the log against what is decided today.
 type Replay struct {
-	RequestID string      `json:"request_id,omitempty"`
-	Time      time.Time   `json:"time,omitzero"`
-	Then      string      `json:"then"` // allowed or refused
-	Now       string      `json:"now"`  // the same, or unknown
-	Result    string      `json:"result"`
-	Checks    []ReplayRow `json:"checks"`
+	RequestID string    `json:"request_id,omitempty"`
+	Time      time.Time `json:"time,omitzero"`
+	Then      string    `json:"then"` // allowed or refused
+	Now       string    `json:"now"`  // the same, or unknown
+	// ThenReason and NowReason say why it was refused, and is, if that is known.
+	ThenReason decision.Reason `json:"then_reason,omitempty"`
+	NowReason  decision.Reason `json:"now_reason,omitempty"`
+	Result     string          `json:"result"`
+	Checks     []ReplayRow     `json:"checks"`
 	// Notes say what could not be judged again, and why.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -143,6 +147,7 @@ func Compare(_ context.Context, l *LogLine, today []decision.Check, missing stri
 			made[c.Name] = c
 		}
 	}
+	refusedToday := slices.ContainsFunc(today, func(c decision.Check) bool { return c.Outcome == decision.Failed })
 	row := func(name string) {
 		if slices.ContainsFunc(r.Checks, func(x ReplayRow) bool { return x.Check == name }) {
 			return
@@ -160,6 +165,9 @@ func Compare(_ context.Context, l *LogLine, today []decision.Check, missing stri
 			x.Why = c.Found
 		} else if x.Why = unreplayed[name]; x.Why == "" {
 			x.Why = first(missing, "today's configuration does not ask for it")
+			if missing == "" && refusedToday {
+				x.Why = "not reached: another check refuses today"
+			}
 		}
 		r.Checks = append(r.Checks, x)
 	}
@@ -168,17 +176,28 @@ func Compare(_ context.Context, l *LogLine, today []decision.Check, missing stri
 			row(c.Name)
 		}
 	}
-	failed := false
-	for _, c := range today {
-		row(c.Name)
-		failed = failed || c.Outcome == decision.Failed
-	}
-	if missing != "" {
-		r.Notes = append(r.Notes, "the checks of the certificate cannot be replayed: "+missing)
-	}
+	failed, sameReason := false, false
 	cause := decision.Check{}
 	if l.Decision != nil {
 		cause, _ = l.Decision.Failure()
+	}
+	r.ThenReason = cause.Reason
+	for _, c := range today {
+		row(c.Name)
+		if c.Outcome != decision.Failed {
+			continue
+		}
+		// The first failure is the answer of today; that of then may stand beside it.
+		if failed = true; r.NowReason == "" {
+			r.NowReason = c.Reason
+		}
+		sameReason = sameReason || c.Reason == cause.Reason
+	}
+	if sameReason {
+		r.NowReason = cause.Reason
+	}
+	if missing != "" {
+		r.Notes = append(r.Notes, "the checks of the certificate cannot be replayed: "+missing)
 	}
 	again, replayed := made[cause.Name]
 	switch {
@@ -195,6 +214,9 @@ func Compare(_ context.Context, l *LogLine, today []decision.Check, missing stri
 		r.Result = ReplayCannot
 	case r.Then:
 		r.Result = ReplaySame
+		if r.ThenReason != "" && r.NowReason != "" && r.ThenReason != r.NowReason {
+			r.Result = ReplayOtherReason
+		}
 	default:
 		r.Result = ReplayDiffers
 	}

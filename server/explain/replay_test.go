@@ -30,6 +30,8 @@ func TestCompare(t *testing.T) {
 		{"allowed, and the CA is gone", allowed, []decision.Check{fail}, "", "refused", ReplayDiffers},
 		{"allowed, without evidence", allowed, pass("route"), "no evidence", "unknown", ReplayCannot},
 		{"refused, and still", refused("chain"), []decision.Check{fail}, "", "refused", ReplaySame},
+		{"refused, and for another reason", refused("chain"), []decision.Check{{Name: "route", Reason: decision.RouteUnknown}}, "", "refused", ReplayOtherReason},
+		{"refused, and for that reason among others", refused("chain"), []decision.Check{{Name: "route", Reason: decision.RouteUnknown}, fail}, "", "refused", ReplaySame},
 		{"refused, and the CA is there", refused("chain"), pass("chain"), "", "allowed", ReplayDiffers},
 		{"refused for the token", refused("token"), pass("route", "chain"), "", "unknown", ReplayCannot},
 		{"refused for the token, and the route is gone", refused("token"), []decision.Check{{Name: "route"}}, "", "refused", ReplaySame},

@@ -50,7 +50,8 @@ Give one of three things:
 Or give --from-log a line of the JSON log of the server or the gateway, or '-' for stdin:
 the decision is made again with the configuration of today, as far as the evidence folder
 has the certificates and no token is needed, and both stand side by side. The exit code is
-then 0 if the outcome is the same, 1 if it is another, and 2 if it cannot be said.
+then 0 if the outcome is the same, perhaps for another reason, 1 if it is another, and 2
+if it cannot be said. Revocation lists count that are there already.
 
 With --config the source, the trust anchors and the registrations are those of the
 server; --client names the registration. Nothing is sent anywhere.

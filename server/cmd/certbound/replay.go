@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/certbound/certbound/certsource"
 	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/pki/revocation"
 	"github.com/certbound/certbound/server/config"
 	"github.com/certbound/certbound/server/evidence"
 	"github.com/certbound/certbound/server/explain"
@@ -81,20 +86,64 @@ func arrived(cfg evidence.Config, l *explain.LogLine) (*certsource.Presented, st
 	return certsource.NewPresented("log", found.Leaf, found.Chain), ""
 }
 
-// loadSets reads the trust anchors of today. Nobody is asked about revocation: what lists
-// and responders said then is not kept.
-func (a *app) loadSets(files []pki.FileSet) (*pki.Validator, error) {
+// todaysPaths judges paths by the trust anchors of today, and by the lists that are there.
+type todaysPaths struct {
+	*pki.Validator
+	revocation decision.Check // without a name: it was not asked for
+}
+
+// loadSets reads the trust anchors of today. Nobody is asked over the network: what
+// responders said then is not kept, and what they say now is for the server to ask.
+func (a *app) loadSets(file interface {
+	FileSets() []pki.FileSet
+	ListsAtHand(*slog.Logger) (map[string]*revocation.Checker, error)
+}) (*todaysPaths, error) {
+	lists, err := file.ListsAtHand(a.quietLogger())
+	if err != nil {
+		return nil, err
+	}
+	t := &todaysPaths{}
 	var sets []pki.Set
-	for _, fs := range files {
-		fs.Revocation = nil
+	for _, fs := range file.FileSets() {
+		if list, on := lists[fs.Name]; on {
+			fs.Revocation = &atHand{list, &t.revocation}
+		}
 		set, err := fs.Load(a.now())
 		if err != nil {
 			return nil, err
 		}
 		sets = append(sets, set)
 	}
-	return pki.NewValidator(pki.Config{Sets: sets, Now: a.now, Logger: a.quietLogger()})
+	t.Validator, err = pki.NewValidator(pki.Config{Sets: sets, Now: a.now, Logger: a.quietLogger()})
+	return t, err
 }
+
+// atHand refuses what a list revokes. What no list says anything of passes, and is named.
+type atHand struct {
+	list  *revocation.Checker // nil: there is none
+	check *decision.Check
+}
+
+func (h *atHand) CheckRevocation(ctx context.Context, path []*x509.Certificate) (until time.Time, err error) {
+	*h.check = decision.Check{Name: decision.CheckRevocation, Outcome: decision.Skipped, Found: "the configuration has responders and no lists, and nobody is asked over the network here"}
+	if h.list == nil {
+		return time.Time{}, nil
+	}
+	until, err = h.list.CheckRevocation(ctx, path)
+	e, _ := errors.AsType[*pki.Error](err)
+	switch {
+	case err == nil:
+		*h.check = decision.Check{Name: decision.CheckRevocation, Outcome: decision.Passed}
+	case e != nil && e.Reason == decision.Revoked:
+		*h.check = decision.Check{Name: decision.CheckRevocation, Outcome: decision.Failed, Reason: e.Reason, Found: e.Found}
+		return until, err
+	default:
+		h.check.Found = "no list that is there says anything of it, and nobody is asked over the network here"
+	}
+	return time.Time{}, nil
+}
+
+func (h *atHand) Generation() uint64 { return 0 }
 
 func (a *app) replayGateway(cmd *cobra.Command, f *explainFlags, l *explain.LogLine) (today []decision.Check, missing string, err error) {
 	if f.config == "" {
@@ -104,11 +153,11 @@ func (a *app) replayGateway(cmd *cobra.Command, f *explainFlags, l *explain.LogL
 	if err != nil {
 		return nil, "", otherKind(err, true)
 	}
-	paths, err := a.loadSets(file.FileSets())
+	paths, err := a.loadSets(file)
 	if err != nil {
 		return nil, "", err
 	}
-	built, err := file.Build(config.GatewayParts{Paths: paths, Logger: a.quietLogger()})
+	built, err := file.Build(config.GatewayParts{Paths: paths.Validator, Logger: a.quietLogger()})
 	if err != nil {
 		return nil, "", err
 	}
@@ -123,7 +172,16 @@ func (a *app) replayGateway(cmd *cobra.Command, f *explainFlags, l *explain.LogL
 	if presented == nil {
 		return today, missing, nil
 	}
-	return append(today, a.certificateToday(cmd.Context(), v.Route, presented)...), "", nil
+	today = append(today, a.certificateToday(cmd.Context(), v.Route, presented)...)
+	return paths.withRevocation(today), "", nil
+}
+
+// withRevocation adds what came of revocation, if it was asked for.
+func (t *todaysPaths) withRevocation(checks []decision.Check) []decision.Check {
+	if t.revocation.Name == "" || slices.ContainsFunc(checks, func(c decision.Check) bool { return c.Name == decision.CheckRevocation }) {
+		return checks
+	}
+	return append(checks, t.revocation)
 }
 
 // certificateToday makes the checks of the gateway that need the certificate alone.
@@ -143,7 +201,7 @@ func (a *app) certificateToday(ctx context.Context, route *gateway.Route, p *cer
 			c.Found = strings.TrimPrefix(e.Error(), "pki: ")
 		}
 	}
-	return append(out, c, decision.Check{Name: decision.CheckRevocation, Outcome: decision.Skipped, Found: "nobody is asked about revocation here"})
+	return append(out, c)
 }
 
 func (a *app) replayServer(cmd *cobra.Command, f *explainFlags, l *explain.LogLine) (today []decision.Check, missing string, err error) {
@@ -158,9 +216,11 @@ func (a *app) replayServer(cmd *cobra.Command, f *explainFlags, l *explain.LogLi
 	if file == nil {
 		return nil, "", usagef(cmd, "--from-log: give --config with the server's file")
 	}
-	if in.Server.Paths, err = a.loadSets(file.FileSets()); err != nil {
+	paths, err := a.loadSets(file)
+	if err != nil {
 		return nil, "", err
 	}
+	in.Server.Paths = paths.Validator
 	if err := findClient(cmd.Context(), store, file, &in); err != nil {
 		return nil, "", err
 	}
@@ -175,7 +235,7 @@ func (a *app) replayServer(cmd *cobra.Command, f *explainFlags, l *explain.LogLi
 	if err != nil {
 		return nil, "", err
 	}
-	return report.Decision.Checks, "", nil
+	return paths.withRevocation(report.Decision.Checks), "", nil
 }
 
 func (a *app) printReplay(r *explain.Replay) {
@@ -185,8 +245,18 @@ func (a *app) printReplay(r *explain.Replay) {
 	if !r.Time.IsZero() {
 		s.add("time", timeText(r.Time))
 	}
-	s.add("then", r.Then)
-	s.add("now", map[string]string{"unknown": "cannot be said"}[r.Now]+strings.TrimPrefix(r.Now, "unknown"))
+	because := func(outcome string, reason decision.Reason) string {
+		if reason == "" || outcome != "refused" {
+			return outcome
+		}
+		return outcome + ": " + string(reason)
+	}
+	s.add("then", because(r.Then, r.ThenReason))
+	s.add("now", map[string]string{"unknown": "cannot be said"}[r.Now]+strings.TrimPrefix(because(r.Now, r.NowReason), "unknown"))
+	s.add("result", map[string]string{
+		explain.ReplaySame: "the same outcome", explain.ReplayOtherReason: "the same outcome, for another reason",
+		explain.ReplayDiffers: "another outcome", explain.ReplayCannot: "cannot be said",
+	}[r.Result])
 	s.print(a.stdout, p, "  ")
 	t := table{head: []string{"CHECK", "THEN", "NOW", ""}}
 	for _, c := range r.Checks {

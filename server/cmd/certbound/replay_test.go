@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/certbound/certbound"
 	"github.com/certbound/certbound/pkitest"
@@ -34,11 +36,16 @@ func TestReplay(t *testing.T) {
 	write("clients.pem", ca.CertPEM())
 	write("gateway.yaml", []byte(`listen: {certificate: server.pem, key: server.key}
 tokens: {issuer: "https://as.example"}
-trust: {sets: [{name: clients, anchors: [clients.pem]}]}
+trust: {sets: [{name: clients, anchors: [clients.pem], revocation: {mode: crl, crl: [lists]}}]}
 evidence: {folder: evidence}
 routes:
   - {name: orders, path: /orders, resource: "https://api.example", anchor_set: clients, upstream: {url: "http://127.0.0.1:9"}}
 `))
+	if err := os.Mkdir(filepath.Join(dir, "lists"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("lists/root.crl", ca.MustCRL())
+	write("lists/issuing.crl", issuing.MustCRL())
 	k, err := evidence.Open(evidence.Config{Folder: filepath.Join(dir, "evidence")})
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +69,7 @@ routes:
 	check := func(name, line string, want int, texts ...string) {
 		t.Helper()
 		code, text := run(line)
+		golden(t, filepath.Join("testdata", "replay", strings.ReplaceAll(name, " ", "-")+".golden"), []byte(strings.ReplaceAll(text, dir, "FOLDER")))
 		if code != want {
 			t.Errorf("%s: exit code %d, expected %d\n%s", name, code, want, text)
 		}
@@ -71,11 +79,21 @@ routes:
 			}
 		}
 	}
-	check("nothing has changed", allowed(leaf, "/orders/1"), 0, "allowed", "policy")
+	policy := strings.NewReplacer(`"token"`, `"policy"`, "token_expired", "hook_refused").Replace(refused)
+	check("nothing has changed", allowed(leaf, "/orders/1"), 0, "allowed", "policy", "revocation")
+	check("it passes today", policy, 1, "now     allowed")
+	check("another reason", strings.Replace(policy, "/orders", "/invoices", 1), 0, "route_unknown", "another reason")
 	check("the route is gone", allowed(leaf, "/invoices"), 1, "route_unknown")
 	check("no evidence", allowed(lost, "/orders"), 2, "does not have the certificate")
 	check("the token", refused, 2, "the token is never kept")
 	check("no record", `{"msg":"serving"}`, 2, "--from-log")
+	write("lists/issuing.crl", issuing.MustCRLWith(pkitest.CRLOptions{Serials: []*big.Int{leaf.Cert.SerialNumber}, RevokedAt: time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)}))
+	check("it is revoked", allowed(leaf, "/orders/1"), 1, "failed: revoked")
+	check("refused as then", policy, 0, "the same outcome")
+	if err := os.Remove(filepath.Join(dir, "lists", "issuing.crl")); err != nil {
+		t.Fatal(err)
+	}
+	check("no list", allowed(leaf, "/orders/1"), 0, "no list that is there")
 	write("clients.pem", other.CertPEM())
 	check("the CA is gone", allowed(leaf, "/orders"), 1, "refused")
 }
