@@ -59,6 +59,9 @@ type Config struct {
 	// listener that ends TLS itself.
 	Source certsource.Source
 
+	// Profile is [ProfileFAPI2], or empty. What it demands is then on, and New refuses
+	// every setting that would break it.
+	Profile string
 	// Binding is the policy for tokens without cnf.
 	Binding BindingPolicy
 	// IgnoreUnknownConfirmation treats a token whose cnf has only members that are
@@ -127,7 +130,8 @@ type Keys struct {
 	MaxAge time.Duration
 	// Timeout bounds a fetch. If zero, 5 seconds.
 	Timeout time.Duration
-	// Algorithms are the accepted values of alg. If empty, ES256, PS256, EdDSA, RS256.
+	// Algorithms are the accepted values of alg. If empty, ES256, PS256, EdDSA, RS256; of
+	// these RS256 not with ProfileFAPI2.
 	Algorithms []string
 	// InsecureAnyTokenType accepts tokens with any typ, for issuers that do not follow
 	// RFC 9068. An ID token for an audience of the same name is then an access token.
@@ -242,6 +246,9 @@ func New(cfg Config) (*Verifier, error) {
 		fault("Keys.URI: %w", metadata.CheckEndpoint(cfg.Keys.URI))
 	}
 	supported := []string{jws.ES256, jws.PS256, jws.EdDSA, jws.RS256}
+	if cfg.checkProfile(fault); cfg.Profile == ProfileFAPI2 {
+		supported = fapi2Algs
+	}
 	for _, alg := range cfg.Keys.Algorithms {
 		if !slices.Contains(supported, alg) {
 			fault("Keys.Algorithms: expected some of %v, found %q", supported, alg)

@@ -8,6 +8,10 @@ type Gateway struct {
 	// Whose tokens are accepted, and how they are checked.
 	Tokens GatewayTokens `yaml:"tokens"`
 
+	// A profile that all routes are held to: fapi2, the FAPI 2.0 Security Profile with mutual
+	// TLS. Settings that would break it are refused.
+	Profile string `yaml:"profile" enum:"fapi2"`
+
 	// Which CAs may issue client certificates, for routes with an anchor_set. A token
 	// that is bound to a certificate needs no CA (RFC 8705, Section 6.2).
 	Trust Trust `yaml:"trust"`

@@ -91,6 +91,11 @@ func TestGatewayFaults(t *testing.T) {
 		want                   []string
 	}{
 		{"fine", "api", "api", nil},
+		{"profile", "tokens: {", "profile: fapi2\ntokens: {introspection: always, introspector: {client_id: x, client_secret: 'a-secret-of-16-chars'}, ", nil},
+		{"profile without revocations", "tokens: {", "profile: fapi2\ntokens: {", []string{"tokens.revocations.follow"}},
+		{"profile with a long leeway", "tokens: {", "profile: fapi2\ntokens: {introspection: always, introspector: {client_id: x, client_secret: 'a-secret-of-16-chars'}, leeway: 2m, ", []string{"tokens.leeway"}},
+		{"profile with unbound tokens", gatewayBase, "profile: fapi2\n" + strings.NewReplacer("tokens: {", "tokens: {introspection: always, introspector: {client_id: x, client_secret: 'a-secret-of-16-chars'}, ",
+			"name: api", "name: api, binding: when-present").Replace(gatewayBase), []string{"routes[0].binding"}},
 		{"no routes", gatewayBase[strings.Index(gatewayBase, "routes:"):], "routes: []\n", []string{"routes"}},
 		{"unknown key", "name: api", "nome: api", []string{"routes[0].name", "routes[0].nome"}},
 		{"no resource", "resource: 'https://as.example/api', ", "", []string{"routes[0].resource"}},

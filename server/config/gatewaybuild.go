@@ -355,7 +355,7 @@ func (b *gatewayBuilder) verifier(key string, r *GatewayRoute) *resourceserver.V
 	id := fmt.Sprintf("%q", []any{r.Resource, r.Audiences, r.Binding, t.Issuer, b.contents(t.RootCAs), t.JWKSURI, t.RefreshKeys.String(),
 		t.Introspection, t.Introspector.ClientID, string(t.Introspector.Secret), t.Introspector.Certificate, t.Introspector.Key, t.Introspector.Endpoint, t.Introspector.CacheFor.String(),
 		t.Introspector.StaleFor.String(), t.Introspector.InactiveFor.String(), fmt.Sprint(t.Introspector.InactiveSize), fmt.Sprint(t.Revocations),
-		t.Leeway.String(), fmt.Sprint(t.CacheSize), b.source.Name()})
+		t.Leeway.String(), fmt.Sprint(t.CacheSize), b.source.Name(), b.file.Profile})
 	v := b.out.verifiers[id]
 	if v != nil {
 		return v
@@ -363,7 +363,7 @@ func (b *gatewayBuilder) verifier(key string, r *GatewayRoute) *resourceserver.V
 	if v = b.parts.Before.verifiers[id]; v == nil {
 		var err error
 		v, err = resourceserver.New(resourceserver.Config{
-			Resource: r.Resource, Audiences: r.Audiences, Issuer: t.Issuer, Source: b.source, Binding: bindings[r.Binding],
+			Resource: r.Resource, Audiences: r.Audiences, Issuer: t.Issuer, Source: b.source, Binding: bindings[r.Binding], Profile: b.file.Profile,
 			Keys:          resourceserver.Keys{URI: t.JWKSURI, RefreshEvery: time.Duration(t.RefreshKeys)},
 			Introspection: b.asker, Revocations: b.feed, Leeway: orNever(t.Leeway), CacheSize: t.CacheSize,
 			HTTPClient: b.client, AdvertiseMetadata: b.file.Listen.Front == "proxy", // the others cannot serve them

@@ -83,6 +83,7 @@ func (f *GatewayFile) rules() []Fault {
 	f.listenRules(fault)
 	f.frontRules(fault)
 	f.tokenRules(fault)
+	f.profileRules(fault)
 	for i := range f.Routes {
 		f.routeRules(fmt.Sprintf("routes[%d]", i), &f.Routes[i], fault)
 	}
@@ -133,6 +134,29 @@ func (f *GatewayFile) frontRules(fault faultFunc) {
 	}
 	if l.Front == "envoy-grpc" && len(l.ProxyProtocol) > 0 {
 		fault("listen.proxy_protocol", "let Envoy connect without it, or leave it out", "is not understood by the front envoy-grpc")
+	}
+}
+
+// profileRules reports what would break the profile.
+func (f *GatewayFile) profileRules(fault faultFunc) {
+	if f.Profile == "" {
+		return
+	}
+	const section = " (FAPI 2.0 Security Profile, Section 5.3.4"
+	t := &f.Tokens
+	for i, r := range f.Routes {
+		if !r.Anonymous && r.Binding != "required" {
+			fault(fmt.Sprintf("routes[%d].binding", i), "leave it out", "%s takes bound tokens only"+section+" (5)), found %s", f.Profile, r.Binding)
+		}
+	}
+	switch {
+	case !t.Revocations.Follow && t.Introspection != "always":
+		fault("tokens.revocations.follow", "set it to true, or introspection to always", "%s refuses revoked tokens"+section+" (3)), but nobody says which", f.Profile)
+	case t.Revocations.Follow && t.Revocations.OnStale == "accept":
+		fault("tokens.revocations.on_stale", "leave it out", "%s refuses revoked tokens"+section+" (3)), and so some may pass", f.Profile)
+	}
+	if t.Leeway > Duration(time.Minute) {
+		fault("tokens.leeway", "write 1m or less", "%s refuses tokens from more than a minute ahead (FAPI 2.0 Security Profile, Section 5.3.2.1 (13)), found %s", f.Profile, t.Leeway)
 	}
 }
 

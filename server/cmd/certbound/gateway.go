@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certbound/certbound/pki"
+	"github.com/certbound/certbound/resourceserver"
 	"github.com/certbound/certbound/server/admin"
 	"github.com/certbound/certbound/server/config"
 	"github.com/certbound/certbound/server/evidence"
@@ -324,6 +325,7 @@ func (in *gatewayInstance) serve(main, operator net.Listener) error {
 	}
 	s, err := listen.New(listen.Config{
 		Name: "gateway", Handler: in.handler, Pair: in.pair, AskForCertificate: in.pair != nil, H2C: in.file.Listen.H2C,
+		OnlyAESGCM:     in.file.Profile == resourceserver.ProfileFAPI2,
 		AnyHost:        in.file.Listen.Front == "envoy-http", // which has the Host of the request that it asks about
 		MaxConnections: in.file.Limits.Connections, MaxHeaderBytes: in.file.Limits.HeaderBytes,
 		ProxyProtocol: in.file.ProxyProtocol(), Logger: in.logger,
