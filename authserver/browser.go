@@ -258,7 +258,7 @@ func explainRefusal(r *refusal, reason decision.Reason) pages.Error {
 			Advice: "Continue there, or go back to the application and begin again. If somebody has sent you this link, close this page."}
 	case decision.CookieMissing:
 		return pages.Error{Title: "A cookie is missing", Text: "Your browser did not send the cookie that this page needs.",
-			Advice: "Allow cookies for this site. " + again}
+			Advice: "If you began in another browser, continue there. If somebody has sent you this link, close this page. Otherwise allow cookies for this site, go back to the application and begin again."}
 	case decision.CrossSite:
 		return pages.Error{Title: "This form cannot be accepted", Text: "It was not sent from a page of this site, or the page was too old.",
 			Advice: "Go back, reload the page, and try again. If you were not filling in a form here, close this page."}

@@ -1,6 +1,7 @@
 package authserver
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -37,9 +38,20 @@ func (x *exchange) judgeConsent(fl *flow, sess *Session) (*pages.Consent, *refus
 		Person: personName(sess.Subject, person), Switch: x.flowURL(fl, "/login"), Resources: fl.Resources,
 	}
 	for scope := range strings.FieldsSeq(fl.Scope) {
-		page.Scopes = append(page.Scopes, pages.Scope{Name: scope, Text: x.s.cfg.Authorization.ScopeTexts[scope], New: !hasScope(before.Scope, scope)})
+		page.Scopes = append(page.Scopes, pages.Scope{Name: scope, Text: cmp.Or(x.s.cfg.Authorization.ScopeTexts[scope], standardTexts[scope]), New: !hasScope(before.Scope, scope)})
 	}
 	return page, nil
+}
+
+// standardTexts say what the scopes of OpenID Connect Core, Sections 5.4 and 11, allow,
+// unless the operator does.
+var standardTexts = map[string]string{
+	"openid":         "Know that it is you",
+	"profile":        "See your name and profile",
+	"email":          "See your e-mail address",
+	"address":        "See your postal address",
+	"phone":          "See your telephone number",
+	"offline_access": "Keep its access while you are away",
 }
 
 // impersonable reports whether another program could take the answer to the client: a

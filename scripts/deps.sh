@@ -30,6 +30,7 @@ else
   # The independent client of server/test/e2e.
   need node nodejs
   need npm npm
+  need chromium chromium # people's pages are looked at in a real browser
   python3 -m pip --version >/dev/null 2>&1 || want+=(python3-pip) # Envoy comes by it
 fi
 
