@@ -9,12 +9,12 @@ SHELL = /bin/bash
 
 # Run every test with the race detector.
 test: deps
-	go test -race -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
+	go test -race -timeout 20m -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
 	cd examples && GOWORK=off go test -race ./...
 
 # The same, and write docs/conformance.md from the outcome.
 conformance: deps
-	go test -race -json work | go run ./internal/conformance -out docs/conformance.md
+	go test -race -timeout 20m -json work | go run ./internal/conformance -out docs/conformance.md
 
 # Install what the tests need.
 deps:
