@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/certbound/certbound/certsource"
@@ -56,7 +57,8 @@ const (
 )
 
 func newRecord(v *Verdict, r Request) *record {
-	rec := &record{text: "request", attrs: make([]slog.Attr, 0, 28)}
+	rec := records.Get().(*record)
+	rec.text, rec.attrs = "request", rec.attrs[:0]
 	outcome := outcomeAllowed
 	if !v.Allowed {
 		rec.text, outcome = "request refused", outcomeRefused
@@ -156,20 +158,27 @@ func (p *Proxy) record(x *exchange, start time.Time) {
 
 // A laterHandler is one of package telemetry. It writes several records at once.
 type laterHandler interface {
-	HandleLater(context.Context, slog.Record) error
+	LogLater(ctx context.Context, now time.Time, text string, attrs []slog.Attr) error
 }
 
 // write is LogAttrs without a look at who calls, which nobody prints. The record of a request
-// that was refused, or did not end well, is written before the answer has gone.
+// that was refused, or did not end well, is written at once. The handler counts what it
+// cannot write. rec must not be used any more.
 func (rec *record) write(ctx context.Context, log *slog.Logger, now time.Time, level slog.Level, later bool) {
-	r := slog.NewRecord(now, level, rec.text, 0)
-	r.AddAttrs(rec.attrs...)
-	handle := log.Handler().Handle
-	if l, ok := log.Handler().(laterHandler); ok && later {
-		handle = l.HandleLater
+	h := log.Handler()
+	if l, ok := h.(laterHandler); ok && later {
+		_ = l.LogLater(ctx, now, rec.text, rec.attrs)
+	} else {
+		r := slog.NewRecord(now, level, rec.text, 0)
+		r.AddAttrs(rec.attrs...)
+		_ = h.Handle(ctx, r)
 	}
-	_ = handle(ctx, r) // the handler counts what it cannot write
+	clear(rec.attrs)
+	records.Put(rec)
 }
+
+// records are for the next requests: each has a kilobyte and more.
+var records = sync.Pool{New: func() any { return &record{attrs: make([]slog.Attr, 0, 28)} }}
 
 func (x *exchange) outcome() string {
 	switch {

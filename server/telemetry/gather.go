@@ -109,8 +109,8 @@ func LostRecords(l *slog.Logger) uint64 {
 // A LaterHandler is a handler of [NewLogger] for JSON, also within [OTLP.Logger].
 type LaterHandler interface {
 	slog.Handler
-	// HandleLater is Handle for a record that may be lost if the process is killed: it is
-	// written within some milliseconds, together with others, and before any record that is
-	// handled after it. [CloseLog] writes it at the end.
-	HandleLater(context.Context, slog.Record) error
+	// LogLater writes a record of level info that may be lost if the process is killed: it
+	// goes out within some milliseconds, together with others, and before any record that is
+	// handled after it. [CloseLog] writes it at the end. The attributes are not kept.
+	LogLater(ctx context.Context, now time.Time, text string, attrs []slog.Attr) error
 }

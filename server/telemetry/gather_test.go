@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,9 +58,7 @@ func jsonLogger(t *testing.T, w io.Writer) *slog.Logger {
 
 func later(t *testing.T, l *slog.Logger, text string, attrs ...slog.Attr) {
 	t.Helper()
-	r := slog.NewRecord(time.Now(), slog.LevelInfo, text, 0)
-	r.AddAttrs(attrs...)
-	if err := l.Handler().(LaterHandler).HandleLater(context.Background(), r); err != nil {
+	if err := l.Handler().(LaterHandler).LogLater(t.Context(), time.Now(), text, attrs); err != nil {
 		t.Error(err)
 	}
 }
@@ -245,7 +242,7 @@ func TestSpanOfARecordThatWaits(t *testing.T) {
 	id := trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}
 	ctx := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(id))
 	var h LaterHandler = traceLog{jsonLogger(t, &b).Handler()}
-	if err := h.HandleLater(ctx, slog.NewRecord(time.Now(), slog.LevelInfo, "a", 0)); err != nil {
+	if err := h.LogLater(ctx, time.Now(), "a", nil); err != nil {
 		t.Fatal(err)
 	}
 	if want := `"trace_id":"01000000000000000000000000000000","span_id":"0200000000000000"`; !strings.Contains(b.String(), want) {

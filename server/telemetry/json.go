@@ -3,8 +3,10 @@ package telemetry
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -35,40 +37,45 @@ func (h *jsonHandler) WithGroup(name string) slog.Handler       { return h.slow.
 var recordPool = sync.Pool{New: func() any { return new(make([]byte, 0, 1024)) }}
 
 func (h *jsonHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h.handle(ctx, r, false)
-}
-
-// HandleLater implements [LaterHandler].
-func (h *jsonHandler) HandleLater(ctx context.Context, r slog.Record) error {
-	return h.handle(ctx, r, true)
-}
-
-func (h *jsonHandler) handle(ctx context.Context, r slog.Record, later bool) error {
 	p := recordPool.Get().(*[]byte)
 	defer recordPool.Put(p)
-	b, ok := appendRecord((*p)[:0], r)
-	if cap(b) <= 16<<10 {
-		*p = b
-	}
+	b, ok := appendRecord(p, r.Time, r.Level, r.Message, r.Attrs)
 	if !ok {
 		return h.slow.Handle(ctx, r)
-	}
-	if later {
-		return h.out.later(b, r.Time)
 	}
 	_, err := h.out.Write(b)
 	return err
 }
 
-// appendRecord appends the line of a record, or reports that it is not a plain one.
-func appendRecord(b []byte, r slog.Record) ([]byte, bool) {
-	if r.Time.IsZero() || r.Time.Year() < 0 || r.Time.Year() > 9999 {
-		return b, false
+// LogLater implements [LaterHandler].
+func (h *jsonHandler) LogLater(ctx context.Context, now time.Time, text string, attrs []slog.Attr) error {
+	p := recordPool.Get().(*[]byte)
+	defer recordPool.Put(p)
+	b, ok := appendRecord(p, now, slog.LevelInfo, text, slices.Values(attrs))
+	if !ok {
+		r := slog.NewRecord(now, slog.LevelInfo, text, 0)
+		r.AddAttrs(attrs...)
+		return h.slow.Handle(ctx, r)
 	}
+	return h.out.later(b, now)
+}
+
+// appendRecord returns the line of a record, in a buffer of the pool, or reports that it is
+// not a plain one.
+func appendRecord(buf *[]byte, now time.Time, level slog.Level, text string, attrs iter.Seq[slog.Attr]) (b []byte, ok bool) {
+	if now.IsZero() || now.Year() < 0 || now.Year() > 9999 {
+		return nil, false
+	}
+	b = (*buf)[:0]
+	defer func() {
+		if cap(b) <= 16<<10 {
+			*buf = b
+		}
+	}()
 	b = append(b, `{"time":"`...)
-	b = r.Time.AppendFormat(b, time.RFC3339Nano)
+	b = now.AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","level":"`...)
-	switch r.Level {
+	switch level {
 	case slog.LevelInfo:
 		b = append(b, "INFO"...)
 	case slog.LevelWarn:
@@ -77,18 +84,16 @@ func appendRecord(b []byte, r slog.Record) ([]byte, bool) {
 		return b, false
 	}
 	b = append(b, `","msg":`...)
-	b, ok := appendText(b, r.Message, true)
-	if !ok {
+	if b, ok = appendText(b, text, true); !ok {
 		return b, false
 	}
-	r.Attrs(func(a slog.Attr) bool {
+	for a := range attrs {
 		if a.Key == "" || secretName(a.Key) {
-			ok = false
-			return false
+			return b, false
 		}
 		b = append(b, ',')
 		if b, ok = appendText(b, a.Key, false); !ok {
-			return false
+			return b, false
 		}
 		b = append(b, ':')
 		switch a.Value.Kind() {
@@ -110,9 +115,11 @@ func appendRecord(b []byte, r slog.Record) ([]byte, bool) {
 		default:
 			ok = false
 		}
-		return ok
-	})
-	return append(b, "}\n"...), ok
+		if !ok {
+			return b, false
+		}
+	}
+	return append(b, "}\n"...), true
 }
 
 // appendText appends a JSON string, or reports that something in it has to be escaped, or

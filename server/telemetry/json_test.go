@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,16 @@ func bothLogs(t testing.TB, r slog.Record) (ours, theirs string) {
 	}
 	if err := slog.NewJSONHandler(&b, options).Handle(context.Background(), r.Clone()); err != nil {
 		t.Error(err)
+	}
+	if r.Level == slog.LevelInfo {
+		var later bytes.Buffer
+		h := newJSONHandler(&later, options)
+		if err := h.LogLater(context.Background(), r.Time, r.Message, slices.Collect(r.Attrs)); err != nil {
+			t.Error(err)
+		}
+		if err := h.out.close(); err != nil || later.String() != a.String() {
+			t.Errorf("written at once %s, and later %s: %v", a.String(), later.String(), err)
+		}
 	}
 	return a.String(), b.String()
 }
@@ -61,7 +72,7 @@ func TestJSONHandlerWritesWhatSlogDoes(t *testing.T) {
 			if ours != theirs {
 				t.Errorf("written  %sexpected %s", ours, theirs)
 			}
-			if _, ok := appendRecord(nil, r); ok != tt.plain {
+			if _, ok := appendRecord(new([]byte), r.Time, r.Level, r.Message, r.Attrs); ok != tt.plain {
 				t.Errorf("written without slog: %v, want %v", ok, tt.plain)
 			}
 		})
@@ -110,15 +121,19 @@ func BenchmarkAccessLog(b *testing.B) {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: redactAttr}
 	for name, h := range map[string]slog.Handler{"ours": newJSONHandler(io.Discard, options), "slog": slog.NewJSONHandler(io.Discard, options)} {
 		b.Run(name, func(b *testing.B) {
-			log := slog.New(h)
 			attrs := []slog.Attr{slog.Int("status", 200), slog.Float64("ms", 0.412)}
 			for i, v := range []string{"orders", "GET", "api.example", "/orders/1", "client-1", "client-1", "WbA3mQ0eS5yV8uK2nR7xTg", "CN=client-1,O=Agora,C=GB",
 				"3a5f9c", "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2", "tls", "192.0.2.7:4711"} {
 				attrs = append(attrs, slog.String(fmt.Sprint("key_", i), v))
 			}
 			b.ReportAllocs()
+			later, _ := h.(LaterHandler)
 			for b.Loop() {
-				log.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
+				if later != nil {
+					_ = later.LogLater(b.Context(), time.Now(), "request", attrs)
+					continue
+				}
+				slog.New(h).LogAttrs(b.Context(), slog.LevelInfo, "request", attrs...)
 			}
 		})
 	}

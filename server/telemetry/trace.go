@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -49,22 +51,26 @@ func (o *OTLP) Logger(l *slog.Logger) *slog.Logger {
 type traceLog struct{ slog.Handler }
 
 func (h traceLog) Handle(ctx context.Context, r slog.Record) error {
-	return h.Handler.Handle(ctx, withSpan(ctx, r))
+	r.AddAttrs(spanAttrs(ctx)...)
+	return h.Handler.Handle(ctx, r)
 }
 
-// HandleLater implements [LaterHandler].
-func (h traceLog) HandleLater(ctx context.Context, r slog.Record) error {
+// LogLater implements [LaterHandler].
+func (h traceLog) LogLater(ctx context.Context, now time.Time, text string, attrs []slog.Attr) error {
 	if l, ok := h.Handler.(LaterHandler); ok {
-		return l.HandleLater(ctx, withSpan(ctx, r))
+		return l.LogLater(ctx, now, text, slices.Concat(attrs, spanAttrs(ctx)))
 	}
+	r := slog.NewRecord(now, slog.LevelInfo, text, 0)
+	r.AddAttrs(attrs...)
 	return h.Handle(ctx, r)
 }
 
-func withSpan(ctx context.Context, r slog.Record) slog.Record {
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+func spanAttrs(ctx context.Context) []slog.Attr {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		return nil
 	}
-	return r
+	return []slog.Attr{slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String())}
 }
 
 func (h traceLog) WithAttrs(attrs []slog.Attr) slog.Handler {
