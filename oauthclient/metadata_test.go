@@ -130,7 +130,7 @@ func TestWhichEndpoint(t *testing.T) {
 		{"tls_client_auth", nil, endpoints, "M-5-5"},
 		{"secret with a certificate for binding", secret, []string{"token", "userinfo", "device_authorization"}, "M-5-5"},
 		{"public client with a certificate", public, []string{"token", "userinfo", "device_authorization"}, "M-5-5"},
-		{"secret, aliases by setting", func(c *oauthclient.Config) { secret(c); c.UseEndpointAliases = true }, endpoints, ""},
+		{"secret, aliases by setting", func(c *oauthclient.Config) { secret(c); c.UseEndpointAliases = true }, endpoints, "F2-5.2.2.1-3"},
 		{"secret without a certificate", func(c *oauthclient.Config) { secret(c); c.Certificate = nil }, nil, "M-5-8"},
 	}
 	for _, row := range rows {
@@ -201,7 +201,7 @@ func TestHostsOfEndpoints(t *testing.T) {
 		}
 	})
 	t.Run("another issuer's document", func(t *testing.T) {
-		t.Attr("requirement", "D-3.3-1")
+		t.Attr("requirement", "D-3.3-1 F2-5.3.3.1-11")
 		w.set(func() {
 			w.metadata = func(doc map[string]any) {
 				doc["issuer"] = "https://other.example"
@@ -221,7 +221,7 @@ func TestHostsOfEndpoints(t *testing.T) {
 // Issuer B names the endpoint of issuer A as its own. The client of B goes there as the
 // client of B, with the certificate for B, and nothing of A's.
 func TestTwoIssuers(t *testing.T) {
-	t.Attr("requirement", "GU-4 K-5-1 GU-3")
+	t.Attr("requirement", "GU-4 K-5-1 GU-3 F2-6.3-1")
 	a, b := newWorld(t), newWorld(t)
 	b.set(func() {
 		b.metadata = func(doc map[string]any) {
