@@ -192,6 +192,7 @@ func (s *story) login(ctx context.Context, st *step) (*oauthclient.Pending, stri
 type browser struct {
 	client *http.Client
 	home   string // the host that it stays at
+	back   string // where it was sent in the end, without the query
 }
 
 func (s *story) newBrowser() (*browser, error) {
@@ -242,7 +243,10 @@ func (b *browser) walk(ctx context.Context, st *step, at string, forms map[strin
 		st.Status = res.StatusCode
 		if next, err := res.Location(); err == nil {
 			if next.Host != b.home {
-				return next.Query(), nil
+				query := next.Query()
+				next.RawQuery = ""
+				b.back = next.String()
+				return query, nil
 			}
 			at = next.String()
 			continue

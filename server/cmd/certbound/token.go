@@ -21,6 +21,7 @@ type tokenFlags struct {
 	scopes, resources                       []string
 	allowUnbound, json                      bool
 	timeout                                 time.Duration
+	browser                                 browserFlags
 }
 
 func (a *app) tokenCommand() *cobra.Command {
@@ -30,19 +31,33 @@ func (a *app) tokenCommand() *cobra.Command {
 		Short: "Get an access token with a certificate, and print it",
 		Long: `Get an access token by client_credentials, as a client would: read the metadata of
 the issuer, follow mtls_endpoint_aliases (RFC 8705, Section 5), show the certificate,
-and print the token. A token that is not bound to the certificate is refused.`,
+and print the token. A token that is not bound to the certificate is refused.
+
+With --browser the token is for a person, by authorization code with PKCE: the URL for
+the browser is printed, and opened if that can be done; the browser comes back to a
+port of this machine. The client needs the redirect URI http://127.0.0.1/callback, of
+which the port does not count (RFC 8252). --session-file keeps the tokens, the refresh
+token included, with mode 0600.`,
 		Example: `  certbound token --issuer https://as.example --client-id billing \
     --cert billing.pem --key billing-key.pem --scope read
   TOKEN=$(certbound token --issuer https://localhost:8443 --ca certbound-dev/server-ca.pem \
     --client-id billing --cert certbound-dev/billing.pem --key certbound-dev/billing-key.pem)
-  certbound token … | certbound inspect -`,
+  certbound token … | certbound inspect -
+  certbound token --browser --public --issuer https://localhost:8443 --ca certbound-dev/server-ca.pem \
+    --client-id wallet --scope 'openid read'`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.browser.check(cmd, f); err != nil {
+				return err
+			}
+			if f.browser.on && !cmd.Flags().Changed("timeout") {
+				f.timeout = browserTimeout
+			}
 			var missing []string
 			for _, m := range []struct{ flag, value string }{
 				{"--issuer", f.issuer}, {"--client-id", f.clientID}, {"--cert", f.cert}, {"--key", f.key},
 			} {
-				if m.value == "" {
+				if m.value == "" && (!f.browser.public || m.flag != "--cert" && m.flag != "--key") {
 					missing = append(missing, m.flag)
 				}
 			}
@@ -63,7 +78,8 @@ and print the token. A token that is not bound to the certificate is refused.`,
 	fs.StringArrayVar(&f.resources, "resource", nil, "`URI` that the token is to be for (repeatable)")
 	fs.StringVar(&f.secret, "secret-file", "", "`FILE` with the client secret, for client_secret_basic")
 	fs.BoolVar(&f.allowUnbound, "allow-unbound", false, "take a token that is not bound to the certificate")
-	fs.DurationVar(&f.timeout, "timeout", 15*time.Second, "for everything together")
+	fs.DurationVar(&f.timeout, "timeout", 15*time.Second, "for everything together; with --browser 5m if it is left out")
+	f.browser.register(cmd)
 	fs.BoolVar(&f.json, "json", false, "print JSON: the token with its end, scope and binding")
 	for _, name := range []string{"cert", "key", "ca"} {
 		_ = cmd.MarkFlagFilename(name, "pem", "crt", "key")
@@ -84,16 +100,23 @@ type tokenAnswer struct {
 func (a *app) token(ctx context.Context, f tokenFlags) error {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	leaf, err := checkKeyPair(f.cert, f.key)
-	if err != nil {
-		return err
-	}
 	cfg := oauthclient.Config{
 		Issuer: f.issuer, ClientID: f.clientID, CertFile: f.cert, KeyFile: f.key,
 		AuthMethod: oauthclient.TLSClientAuth, Resources: f.resources,
 		RequireBoundTokens: !f.allowUnbound, Logger: a.quietLogger(),
 	}
-	if isSelfSigned(leaf) {
+	var leaf *x509.Certificate
+	var err error
+	if f.browser.public {
+		pair, err := ownCertificate(f.cert, f.key)
+		if err != nil {
+			return err
+		}
+		cfg.CertFile, cfg.KeyFile, cfg.Certificate = "", "", oauthclient.Static(pair)
+		cfg.AuthMethod, leaf = oauthclient.None, pair.Leaf
+	} else if leaf, err = checkKeyPair(f.cert, f.key); err != nil {
+		return err
+	} else if isSelfSigned(leaf) {
 		cfg.AuthMethod = oauthclient.SelfSignedTLSClientAuth
 	}
 	for _, s := range f.scopes {
@@ -110,6 +133,12 @@ func (a *app) token(ctx context.Context, f tokenFlags) error {
 		if cfg.RootCAs, err = readPool(f.ca); err != nil {
 			return err
 		}
+	}
+	if f.browser.on {
+		if err := a.personToken(ctx, cfg, f); err != nil {
+			return explainTokenError(err, f, leaf)
+		}
+		return nil
 	}
 	client, err := oauthclient.New(cfg)
 	if err != nil {
