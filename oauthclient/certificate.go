@@ -198,6 +198,13 @@ func (c *Client) newTransport(cert *tls.Certificate) *http.Transport {
 		MinVersion:         tls.VersionTLS12,
 		ClientSessionCache: tls.NewLRUClientSessionCache(64),
 	}
+	if c.cfg.FAPI2 {
+		// FAPI 2.0 Security Profile, Section 5.2.2 (2). TLS 1.3 has its own.
+		conf.CipherSuites = []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		}
+	}
 	if cert != nil {
 		if c.cfg.CertificateOnlyTLS13 {
 			conf.MinVersion = tls.VersionTLS13

@@ -89,7 +89,7 @@ func TestMetadataRefused(t *testing.T) {
 		{"issuer in another case", whole(`{}`), "https://SERVER.example.com", "D-3.3-1"},
 		{"issuer with a port", whole(`{}`), conventional + ":443", "D-3.3-1"},
 		{"issuer with a slash", whole(`{}`), conventional + "/", "D-3.3-1"},
-		{"another issuer", whole(`{}`), "https://other.example", "D-3.3-1"},
+		{"another issuer", whole(`{}`), "https://other.example", "D-3.3-1 F2-5.3.3.1-11"},
 		{"no issuer", `{"token_endpoint":"https://server.example.com/token"}`, conventional, "D-3.3-1"},
 		{"issuer twice", `{"issuer":"https://server.example.com","issuer":"https://server.example.com"}`, conventional, "D-3.3-1"},
 		{"flag is a string", `{"issuer":"https://server.example.com","tls_client_certificate_bound_access_tokens":"true"}`, conventional, ""},

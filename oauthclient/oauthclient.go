@@ -89,7 +89,8 @@ type Config struct {
 	// FAPI2 holds the client to the FAPI 2.0 Security Profile, Section 5.3.3: it
 	// authenticates by certificate or with an assertion, not signed with RS256, its
 	// tokens are bound, its requests for people are pushed, and iss in the answer is
-	// required. A server that does not offer all of it is an error.
+	// required. A server that does not offer all of it is an error. Under TLS 1.2 only
+	// suites with ECDHE and AES-GCM are offered.
 	FAPI2 bool
 	// Grant returns the parameters of a token request, for other grants than
 	// client_credentials. It is asked when there is no token, and no refresh token that
