@@ -2,6 +2,7 @@ package authserver_test
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/certbound/certbound/authserver"
 	"github.com/certbound/certbound/authserver/memstore"
+	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/internal/fixture"
 )
 
@@ -94,4 +96,75 @@ func TestAttackFloodOfAuthorizationRequests(t *testing.T) {
 	if code := open("public", "s"); code != http.StatusSeeOther {
 		t.Errorf("later: %d", code)
 	}
+}
+
+// A stingy body comes in small pieces, and tells how much room there is for it.
+type stingyBody struct {
+	io.Reader
+	room int
+}
+
+func (b *stingyBody) Read(p []byte) (int, error) {
+	b.room = max(b.room, len(p))
+	return b.Reader.Read(p[:min(len(p), 100)])
+}
+
+func (b *stingyBody) Close() error { return nil }
+
+// A flooder announces bodies of 64 KiB on a hundred streams of each connection, and sends none
+// of them: each took its 64 KiB at once. Memory grows with what has come.
+func TestAttackAnnouncedBodies(t *testing.T) {
+	h := serverWithPeople(t)
+	send := func(body string, announced int) (code, room int) {
+		b := &stingyBody{Reader: strings.NewReader(body)}
+		r := httptest.NewRequest(http.MethodPost, fixture.Issuer+"/par", nil)
+		r.Body, r.ContentLength = b, int64(announced)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code, b.room
+	}
+	if code, room := send("client_id=w-dn", 60_000); code != http.StatusBadRequest || room > 4<<10 {
+		t.Errorf("%d, with room for %d bytes", code, room)
+	}
+	for _, n := range []int{0, 3000, 4000, 10_000, 40_000, 60_000} { // whole, in pieces
+		v := requestOf("x", strings.Repeat("y", n)).Encode()
+		if code, _ := send(v, len(v)); code != http.StatusCreated {
+			t.Errorf("%d bytes: %d", len(v), code)
+		}
+	}
+}
+
+// A disabling store disables a person between two steps of their login.
+type disablingStore struct {
+	authserver.GrantStore
+	armed atomic.Bool
+}
+
+func (s *disablingStore) SavePerson(ctx context.Context, p *authserver.Person) error {
+	if s.armed.Swap(false) {
+		if err := s.GrantStore.SavePerson(ctx, &authserver.Person{Subject: p.Subject, Disabled: true, Updated: time.Now()}); err != nil {
+			return err
+		}
+	}
+	return s.GrantStore.SavePerson(ctx, p)
+}
+
+// Mallory is to be disabled, and logs in at the same moment. The login had looked at him before,
+// and wrote down his name and address after: the record said no more that he is
+// disabled, and he had a session.
+func TestAttackLoginWhileBeingDisabled(t *testing.T) {
+	store := &disablingStore{}
+	as := startPeople(t, func(c *authserver.Config) {
+		store.GrantStore = c.Store.(authserver.GrantStore)
+		c.Store = store
+	})
+	b := newBrowser(t, as)
+	store.armed.Store(true)
+	wantErrorPage(t, b.login(authorizeURL("client_id", "w-own"), "ann"), 403, "access_denied")
+	wantReason(t, as, decision.PersonDisabled)
+	if p, err := store.Person(t.Context(), "ann"); err != nil || !p.Disabled {
+		t.Errorf("%+v, %v", p, err)
+	}
+	wantErrorPage(t, b.login(authorizeURL("client_id", "w-own"), "ann"), 403, "access_denied")
 }

@@ -308,7 +308,7 @@ func TestPersonDisabled(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := func(disabled bool) {
-		who.Disabled = disabled
+		who.Disabled, who.Updated = disabled, who.Updated.Add(time.Second)
 		if err := b.grants.SavePerson(context.WithoutCancel(t.Context()), who); err != nil {
 			t.Fatal(err)
 		}

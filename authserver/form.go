@@ -74,13 +74,25 @@ func readForm(w http.ResponseWriter, r *http.Request, maxBytes int64, maxParamet
 	return parseForm(body, maxParameters)
 }
 
+// usualBody is for most forms.
+const usualBody = 4 << 10
+
 func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) (string, error) {
 	if r.ContentLength < 0 { // chunked
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
 		return string(data), err
 	}
-	data := make([]byte, r.ContentLength) // at most maxBytes, and net/http reads no more
-	if _, err := io.ReadFull(r.Body, data); err != nil {
+	// What a request announces may never come: memory grows with what is there. net/http reads
+	// no more than was announced.
+	data := make([]byte, min(r.ContentLength, usualBody))
+	n, err := io.ReadFull(r.Body, data)
+	for err == nil && int64(n) < r.ContentLength {
+		data = append(data, make([]byte, min(r.ContentLength-int64(n), int64(n)))...)
+		var more int
+		more, err = io.ReadFull(r.Body, data[n:])
+		n += more
+	}
+	if err != nil {
 		return "", err
 	}
 	return string(data), nil

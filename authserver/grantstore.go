@@ -101,7 +101,9 @@ type GrantStore interface {
 	// DeleteConsent forgets it. One that is not there is no error.
 	DeleteConsent(ctx context.Context, subject, clientID string) error
 
-	// SavePerson adds or replaces what is known of a person.
+	// SavePerson adds or replaces what is known of a person. One who is disabled stays so: a
+	// record that is not, and whose Updated is not later, is ErrConflict, since a login
+	// that had begun before must not enable anybody again.
 	SavePerson(ctx context.Context, p *Person) error
 	// Person returns it, or ErrNotFound.
 	Person(ctx context.Context, subject string) (*Person, error)

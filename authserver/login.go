@@ -206,7 +206,10 @@ func (x *exchange) savePerson(p Authenticated) *refusal {
 	case p.Claims == nil || known != nil && maps.EqualFunc(known.Claims, p.Claims, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }):
 		return nil
 	}
-	if err := x.s.grants.SavePerson(x.ctx(), &Person{Subject: p.Subject, Claims: p.Claims, Updated: x.now}); err != nil && !errors.Is(err, ErrConflict) {
+	switch err := x.s.grants.SavePerson(x.ctx(), &Person{Subject: p.Subject, Claims: p.Claims, Updated: x.now}); {
+	case errors.Is(err, ErrConflict): // disabled since this login began
+		return x.fail(refusePerson, decision.Check{Name: decision.CheckLogin, Reason: decision.PersonDisabled, Found: clip(p.Subject, 256)})
+	case err != nil:
 		return x.unavailable(decision.CheckLogin, err)
 	}
 	return nil

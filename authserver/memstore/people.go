@@ -505,6 +505,9 @@ func (s *Store) SavePerson(ctx context.Context, p *authserver.Person) error {
 	if s.people.persons == nil {
 		s.people.persons = make(map[string]*authserver.Person)
 	}
+	if have := s.people.persons[p.Subject]; have != nil && have.Disabled && !p.Disabled && !p.Updated.After(have.Updated) {
+		return authserver.ErrConflict
+	}
 	s.people.persons[p.Subject] = clonePerson(p)
 	return nil
 }

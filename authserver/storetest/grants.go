@@ -905,10 +905,19 @@ func persons(t *testing.T, s authserver.GrantStore) {
 		same(t, "Person", got, want)
 		scribble(got)
 	}
-	must(t, "SavePerson again", s.SavePerson(ctx, &authserver.Person{Subject: want.Subject}))
+	// The person is disabled. What knew nothing of it does not enable them.
+	for _, updated := range []time.Time{{}, want.Updated.Add(-time.Second), want.Updated} {
+		wantErr(t, "SavePerson of a disabled person", s.SavePerson(ctx, &authserver.Person{Subject: want.Subject, Updated: updated}), authserver.ErrConflict)
+	}
 	got, err := s.Person(ctx, want.Subject)
 	must(t, "Person", err)
-	if len(got.Claims) != 0 || got.Disabled || !got.Updated.IsZero() {
+	same(t, "Person", got, want)
+	must(t, "SavePerson, still disabled", s.SavePerson(ctx, &authserver.Person{Subject: want.Subject, Disabled: true, Updated: want.Updated}))
+	later := want.Updated.Add(time.Second)
+	must(t, "SavePerson again", s.SavePerson(ctx, &authserver.Person{Subject: want.Subject, Updated: later}))
+	got, err = s.Person(ctx, want.Subject)
+	must(t, "Person", err)
+	if len(got.Claims) != 0 || got.Disabled || !got.Updated.Equal(later) {
 		t.Errorf("after a second call the person is %+v, want one without claims", got)
 	}
 }

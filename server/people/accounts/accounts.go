@@ -170,7 +170,12 @@ func (d *Directory) Enable(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	p.Disabled, p.Updated = false, d.now()
+	// Later than what it replaces, whatever the clocks say: this record knows of it.
+	updated := d.now()
+	if !updated.After(p.Updated) {
+		updated = p.Updated.Add(time.Microsecond)
+	}
+	p.Disabled, p.Updated = false, updated
 	return d.Grants.SavePerson(ctx, p)
 }
 

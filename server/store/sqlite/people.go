@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"time"
 
@@ -182,12 +183,28 @@ func (s *Store) DeleteConsent(ctx context.Context, subject, clientID string) err
 
 // SavePerson implements [authserver.GrantStore].
 func (s *Store) SavePerson(ctx context.Context, p *authserver.Person) error {
-	subject := p.Subject
+	subject, disabled, updated := p.Subject, p.Disabled, p.Updated
 	text, err := encodeDocument("person", p)
 	if err != nil {
 		return err
 	}
 	return s.write(ctx, func(w *writes) error {
+		if !disabled {
+			var kept []byte
+			switch err := w.person.QueryRow(subject).Scan(&kept); {
+			case errors.Is(err, sql.ErrNoRows):
+			case err != nil:
+				return err
+			default:
+				var have authserver.Person
+				if err := decodeDocument("person", kept, &have); err != nil {
+					return err
+				}
+				if have.Disabled && !updated.After(have.Updated) {
+					return authserver.ErrConflict
+				}
+			}
+		}
 		_, err := w.savePerson.Exec(subject, text)
 		return err
 	})
@@ -309,7 +326,7 @@ type peopleWrites struct {
 	tokenExists, insertRefresh, insertGrantToken                *sql.Stmt
 	grant, revokeGrant, revokeIssued                            *sql.Stmt
 	insertSession, touchSession, deleteSession, deleteSessions  *sql.Stmt
-	saveConsent, deleteConsent, savePerson                      *sql.Stmt
+	saveConsent, deleteConsent, person, savePerson              *sql.Stmt
 	insertInitial, initialToken, countInitial, deleteInitial    *sql.Stmt
 
 	revokeIssuedOf, deleteCodesOf, deleteRefreshOf, deleteGrantTokensOf *sql.Stmt
@@ -373,6 +390,7 @@ func (w *peopleWrites) statements() []statement {
 		{&w.deleteSessions, `DELETE FROM sessions WHERE subject = ?`},
 		{&w.saveConsent, `INSERT OR REPLACE INTO consents (subject, client_id, expires, document) VALUES (?, ?, ?, ?)`},
 		{&w.deleteConsent, `DELETE FROM consents WHERE subject = ? AND client_id = ?`},
+		{&w.person, `SELECT document FROM persons WHERE subject = ?`},
 		{&w.savePerson, `INSERT INTO persons (subject, document) VALUES (?, ?) ON CONFLICT DO UPDATE SET document = excluded.document`},
 		{&w.insertInitial, `INSERT INTO initial_tokens (name, hash, uses, expires, document) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
 		{&w.initialToken, `SELECT uses, expires FROM initial_tokens WHERE hash = ?`},
