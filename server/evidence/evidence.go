@@ -33,7 +33,8 @@ type Config struct {
 	// Folder is made with mode 0700 if it does not exist. Required. It belongs to one
 	// process; others may read.
 	Folder string
-	// MaxBytes bounds the content of the folder. If zero, 64 MiB.
+	// MaxBytes bounds what the files of the folder take, each at least a block of 4 KiB. If
+	// zero, 64 MiB, which is room for 16,384 files.
 	MaxBytes int64
 	// MaxAge is how long a certificate is kept after it was last seen. If zero, 30 days.
 	MaxAge time.Duration
@@ -138,8 +139,8 @@ func (k *Keeper) scan(half string) error {
 			_ = k.root.Remove(name)
 			continue
 		}
-		k.files[name] = &file{info.Size(), info.ModTime()}
-		k.bytes[half] += info.Size()
+		k.files[name] = &file{space(info.Size()), info.ModTime()}
+		k.bytes[half] += space(info.Size())
 	}
 	return nil
 }
@@ -294,9 +295,16 @@ func (k *Keeper) replace(half, base string, data []byte) error {
 		k.bytes[half] -= old.size
 	}
 	now := k.cfg.Now()
-	k.files[name] = &file{int64(len(data)), now}
-	k.bytes[half] += int64(len(data))
+	k.files[name] = &file{space(int64(len(data))), now}
+	k.bytes[half] += space(int64(len(data)))
 	return k.root.Chtimes(name, now, now)
+}
+
+// space is what a file takes of the disk: whole blocks. The smallest certificates have 200
+// bytes, and counted by these a stranger could fill the disk with 300,000 files.
+func space(size int64) int64 {
+	const block = 4 << 10
+	return max(1, (size+block-1)/block) * block
 }
 
 func (k *Keeper) remove(name string) {
