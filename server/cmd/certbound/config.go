@@ -117,11 +117,12 @@ func (a *app) configCheckCommand() *cobra.Command {
 	var asJSON, quiet, gateway bool
 	var profile string
 	cmd := &cobra.Command{
-		Use:   "check FILE",
+		Use:   "check [FILE]",
 		Short: "Look for every fault in a configuration file and print what is in force",
 		Long: `Look for every fault in a configuration file and in the files that it names, each
 with its line, and print what is in force: defaults filled in, values from the
-environment and from files in place, secrets left out. Nothing is started.
+environment and from files in place, secrets left out. Nothing is started. FILE is
+` + defaultConfig + `, if it is there and no other is named.
 
 With --profile the configuration is graded against a profile instead, rule by rule, each
 with the reason and what to change: fapi2, the FAPI 2.0 Security Profile with mutual TLS.
@@ -129,8 +130,19 @@ The exit code is 1 if a rule fails.`,
 		Example: `  certbound config check certbound.yaml
   certbound config check --profile fapi2 certbound.yaml
   certbound config check --quiet certbound.yaml && systemctl reload certbound`,
-		Args: exactArgs("FILE"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef(cmd, "unexpected argument %q", args[1])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !gateway {
+				args = []string{orDefault("", defaultConfig)}
+			}
+			if len(args) == 0 || args[0] == "" {
+				return usagef(cmd, "FILE is missing")
+			}
 			if profile != "" {
 				switch {
 				case !slices.Contains(config.GradeProfiles(), profile):

@@ -44,7 +44,7 @@ server and a demo API, and shows on the screen what is accepted and what is not.
 	add("run", a.devCommand(), a.serveCommand(), a.gatewayCommand())
 	add("manage", a.clientCommand(), a.configCommand(), a.keysCommand(), a.probeCommand(), a.trustCommand(), a.userCommand())
 	add("look", a.inspectCommand(), a.explainCommand(), a.doctorCommand(), a.tokenCommand())
-	root.AddCommand(a.versionCommand())
+	root.AddCommand(a.versionCommand(), a.manCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveDefault)
 	return root
 }

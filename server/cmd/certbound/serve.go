@@ -34,13 +34,13 @@ listen.admin. The log goes to stderr.`,
   certbound config check certbound.yaml && certbound serve --config certbound.yaml`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if name == "" {
+			if name = orDefault(name, defaultConfig); name == "" {
 				return usagef(cmd, "--config FILE is missing; 'certbound config example' prints one to start from")
 			}
 			return a.serve(cmd.Context(), name)
 		},
 	}
-	cmd.Flags().StringVar(&name, "config", "", "configuration `FILE`")
+	cmd.Flags().StringVar(&name, "config", "", "configuration `FILE` (default "+defaultConfig+", if it is there)")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml", "json")
 	return cmd
 }

@@ -278,7 +278,8 @@ var volatile = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
-	{regexp.MustCompile(`\b[\w-]{43}\b`), "THUMBPRINT"},
+	// It may begin or end with a hyphen, which is no part of a word.
+	{regexp.MustCompile(`(^|[^\w-])[\w-]{43}($|[^\w-])`), "${1}THUMBPRINT${2}"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?( UTC|Z)?`), "TIME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "PEER"},
 	{regexp.MustCompile(`\d+ bytes`), "N bytes"},

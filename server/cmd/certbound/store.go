@@ -20,6 +20,18 @@ import (
 // defaultConfig is read if neither --config nor --store is given.
 const defaultConfig = "certbound.yaml"
 
+// orDefault returns the name that was given, or the usual one if that file is there, or
+// nothing.
+func orDefault(name, usual string) string {
+	if name != "" {
+		return name
+	}
+	if _, err := os.Stat(usual); err != nil {
+		return ""
+	}
+	return usual
+}
+
 // storeFlags say which database a command works on.
 type storeFlags struct{ config, store string }
 
