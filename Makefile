@@ -23,7 +23,9 @@ deps:
 # The benchmarks, with the comparison. The peers are installed first.
 bench:
 	@scripts/deps.sh bench
-	go test -run '^$$' -bench . -benchmem ./... 
+	go test -run '^$$' -bench . -benchmem ./...
+	cd server && go test -run '^$$' -bench 'Grants|RawCommit' -benchtime 3000x ./store/sqlite
+	cd server && go test -run '^$$' -bench Flows -benchtime 3000x ./test/people
 	cd bench && GOWORK=off go run ./cmd/compare
 	cd bench/gateway && GOWORK=off go run .
 
