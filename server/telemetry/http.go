@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 
 type endpointKey struct{}
 
-// A label is an endpoint at a listener, with the histograms that were used before.
+// A label is an endpoint at a listener, with its histograms by status code, or, without
+// codes, one whose histograms are looked up.
 type label struct {
 	name  string
 	codes map[int]prometheus.Observer
@@ -19,7 +21,7 @@ type label struct {
 
 // codes are the status codes that have a label of their own; others are counted as the
 // first of their class.
-var codes = []int{200, 302, 304, 400, 401, 403, 404, 405, 413, 415, 421, 429, 431, 500, 503}
+var codes = []int{200, 201, 302, 303, 304, 400, 401, 403, 404, 405, 413, 415, 421, 429, 431, 500, 503}
 
 // Instrument counts and times the requests of a listener, and notes the endpoint for
 // [Metrics.Observer]. listener is a fixed name, such as "mtls".
@@ -37,6 +39,9 @@ func (m *Metrics) Instrument(listener string, next http.Handler) http.Handler {
 		}
 		labels[endpoint] = l
 	}
+	for _, endpoint := range peopleEndpoints {
+		labels[endpoint] = &label{name: endpoint}
+	}
 	inFlight := m.inFlight.WithLabelValues(listener)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -49,19 +54,30 @@ func (m *Metrics) Instrument(listener string, next http.Handler) http.Handler {
 			if fault != nil && !noted.written {
 				noted.status = http.StatusInternalServerError
 			}
-			o, ok := l.codes[noted.status]
-			if !ok {
-				if o, ok = l.codes[noted.status/100*100]; !ok {
-					o = l.codes[http.StatusInternalServerError]
-				}
-			}
-			o.Observe(time.Since(start).Seconds())
+			m.observer(listener, l, noted.status).Observe(time.Since(start).Seconds())
 			if fault != nil {
 				panic(fault) // net/http ends the connection and logs it
 			}
 		}()
 		next.ServeHTTP(noted, r.WithContext(context.WithValue(r.Context(), endpointKey{}, l)))
 	})
+}
+
+// observer returns the histogram for an answer.
+func (m *Metrics) observer(listener string, l *label, status int) prometheus.Observer {
+	if l.codes == nil {
+		if !slices.Contains(codes, status) {
+			status = min(max(status/100, 1), 5) * 100
+		}
+		return m.requests.WithLabelValues(listener, l.name, strconv.Itoa(status))
+	}
+	if o, ok := l.codes[status]; ok {
+		return o
+	}
+	if o, ok := l.codes[status/100*100]; ok {
+		return o
+	}
+	return l.codes[http.StatusInternalServerError]
 }
 
 // A response notes the status.

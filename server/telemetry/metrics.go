@@ -29,14 +29,20 @@ const (
 	EndpointMetadata    = "metadata"
 	EndpointAPI         = "api" // a protected resource
 	EndpointOther       = "other"
+	// EndpointPeople stands for all of peopleEndpoints where decisions are counted.
+	EndpointPeople = "people"
 )
+
+// peopleEndpoints are those of the flows with a person in them, and of registration. They
+// have labels of their own, which begin with the first request: few servers have them.
+var peopleEndpoints = []string{"par", "authorize", "login", "consent", "logout", "userinfo", "register"}
 
 var endpoints = []string{
 	EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointRevocations, EndpointJWKS, EndpointMetadata, EndpointAPI, EndpointOther,
 }
 
 // judging are the endpoints at which decisions are made.
-var judging = []string{EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointRevocations, EndpointAPI, EndpointOther}
+var judging = []string{EndpointToken, EndpointIntrospect, EndpointRevoke, EndpointRevocations, EndpointAPI, EndpointPeople, EndpointOther}
 
 // latencies are the bounds of the histograms, in seconds: a kept-alive token request
 // takes about 100 µs, a commit of the store about 1 ms.
@@ -148,7 +154,11 @@ func (m *Metrics) ObserverAt(endpoint string) decision.Observer {
 
 func (m *Metrics) count(endpoint string, d *decision.Decision) {
 	r, ok := m.decisions[endpoint]
-	if !ok {
+	switch {
+	case ok:
+	case slices.Contains(peopleEndpoints, endpoint):
+		r = m.decisions[EndpointPeople]
+	default:
 		r = m.decisions[EndpointOther]
 	}
 	if d.Allowed {
@@ -249,6 +259,9 @@ func endpointOf(path string) string {
 	last := path[strings.LastIndexByte(path, '/')+1:]
 	if i := slices.Index(endpoints, last); i >= 0 && last != EndpointAPI && last != EndpointMetadata {
 		return last
+	}
+	if i := slices.Index(peopleEndpoints, last); i >= 0 {
+		return peopleEndpoints[i] // a string of ours, whatever path it came with
 	}
 	return EndpointOther
 }

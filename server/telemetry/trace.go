@@ -167,7 +167,7 @@ func (o *OTLP) Endpoint(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
-			endpoint := spanEndpoint(r.URL.Path)
+			endpoint := endpointOf(r.URL.Path)
 			span.SetName(methodOf(r.Method) + " " + endpoint)
 			span.SetAttributes(attribute.String("http.route", endpoint))
 		}
@@ -335,20 +335,4 @@ func clip(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "")
-}
-
-// peopleEndpoints are told apart in the names of spans, beside those of the metrics: a
-// login is followed from one to the next.
-var peopleEndpoints = []string{"par", "authorize", "login", "consent", "logout", "userinfo", "register"}
-
-// spanEndpoint names the endpoint of a path for a span. As a label, it is one of a few.
-func spanEndpoint(path string) string {
-	endpoint := endpointOf(path)
-	if endpoint != EndpointOther {
-		return endpoint
-	}
-	if i := slices.Index(peopleEndpoints, path[strings.LastIndexByte(path, '/')+1:]); i >= 0 {
-		return peopleEndpoints[i]
-	}
-	return endpoint
 }
