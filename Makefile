@@ -7,14 +7,15 @@ SHELL = /bin/bash
 
 .PHONY: test conformance deps bench fuzz lint build golden recordings
 
-# Run every test with the race detector.
+# Run every test with the race detector: four packages at once, since the last ones, with
+# real programs, wait more than they compute.
 test: deps
-	go test -race -timeout 20m -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
+	go test -race -p 4 -timeout 20m -json work | go run ./internal/conformance $(if $(CI),-ci -check docs/conformance.md)
 	cd examples && GOWORK=off go test -race ./...
 
 # The same, and write docs/conformance.md from the outcome.
 conformance: deps
-	go test -race -timeout 20m -json work | go run ./internal/conformance -out docs/conformance.md
+	go test -race -p 4 -timeout 20m -json work | go run ./internal/conformance -out docs/conformance.md
 
 # Install what the tests need.
 deps:
