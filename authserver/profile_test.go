@@ -120,7 +120,7 @@ func TestProfile(t *testing.T) {
 		return wantCode(t, b.code(pushed(t, as, "client_id", "f-dn", "prompt", "login consent"), "ann"))
 	}
 
-	proves(t, "F2-5.3.2.1-1 F2-5.3.2.1-6 F2-5.3.2.1-5 F2-5.4.1-1", "the metadata", func(t *testing.T) {
+	proves(t, "F2-5.3.2.1-1 F2-5.3.2.1-6 F2-5.3.2.1-5 F2-5.4.1-1 F1-A-5.2.2-6", "the metadata", func(t *testing.T) {
 		one := fixture.Get(t, none, fixture.Issuer+"/.well-known/oauth-authorization-server")
 		two := fixture.Get(t, none, fixture.Issuer+"/.well-known/openid-configuration")
 		if one.Status != 200 || one.Text != two.Text {
@@ -152,7 +152,7 @@ func TestProfile(t *testing.T) {
 	proves(t, "F2-5.3.2.1-2", "the password grant", func(t *testing.T) {
 		wantError(t, fixture.Post(t, l1, fixture.MTLSBase+"/token", "client_id", "f-dn", "grant_type", "password", "username", "ann", "password", "x"), 400, "unsupported_grant_type")
 	})
-	proves(t, "F2-5.3.2.1-3 F2-5.3.2.1-6", "clients that were registered before the profile", func(t *testing.T) {
+	proves(t, "F2-5.3.2.1-3 F2-5.3.2.1-6 F1-A-5.2.2-14 F1-A-5.2.2-16", "clients that were registered before the profile", func(t *testing.T) {
 		secret, hash := authserver.NewSecret()
 		as.RegisterUnchecked(t, &authserver.Client{ID: "f-pub", AuthMethod: authserver.None, BoundTokens: true, Scope: "read", RedirectURIs: []string{callback}})
 		as.RegisterUnchecked(t, &authserver.Client{ID: "f-sec", AuthMethod: authserver.ClientSecretBasic, SecretHash: hash, BoundTokens: true, Scope: "read"})
@@ -163,7 +163,7 @@ func TestProfile(t *testing.T) {
 		wantClientRefused(t, fixture.Token(t, l1, "f-free"))
 		wantReason(t, as, decision.ClientMisconfig)
 	})
-	proves(t, "F2-5.3.2.1-4 F2-5.3.2.1-6 F2-5.3.2.2-2 F2-5.3.2.2-4", "no certificate", func(t *testing.T) {
+	proves(t, "F2-5.3.2.1-4 F2-5.3.2.1-6 F2-5.3.2.2-2 F2-5.3.2.2-4 F1-A-5.2.2-5", "no certificate", func(t *testing.T) {
 		wantClientRefused(t, fixture.Token(t, none, "f-dn"))
 		wantClientRefused(t, push(t, as, nil, fixture.MTLSBase, requestOf("client_id", "f-dn")))
 		wantClientRefused(t, push(t, as, as.L1, fixture.Issuer, requestOf("client_id", "f-dn"))) // not asked for there
@@ -188,7 +188,7 @@ func TestProfile(t *testing.T) {
 			t.Errorf("%v", q)
 		}
 	})
-	proves(t, "F2-5.3.2.2-5 F2-5.3.2.2-6", "without PKCE, or without redirect_uri", func(t *testing.T) {
+	proves(t, "F2-5.3.2.2-5 F2-5.3.2.2-6 F1-A-5.2.2-18", "without PKCE, or without redirect_uri", func(t *testing.T) {
 		wantIR(t, push(t, as, as.L1, fixture.MTLSBase, requestOf("client_id", "f-dn", "code_challenge", "", "code_challenge_method", "")))
 		wantIR(t, push(t, as, as.L1, fixture.MTLSBase, requestOf("client_id", "f-dn", "code_challenge_method", "plain", "code_challenge", verifier)))
 		wantIR(t, push(t, as, as.L1, fixture.MTLSBase, requestOf("client_id", "f-dn", "redirect_uri", "")))

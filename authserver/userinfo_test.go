@@ -18,7 +18,7 @@ import (
 // token is tried with each certificate, on both listeners.
 func TestAttackBoundTokenAtUserInfo(t *testing.T) {
 	t.Attr("attack", "24")
-	t.Attr("requirement", "M-3-1 M-4-5")
+	t.Attr("requirement", "M-3-1 M-3-15 M-4-5")
 	b := startGrants(t)
 	leaves := map[string]*pkitest.Leaf{"none": nil, "right": b.S1, "wrong": b.S2, "CA's": b.L1}
 	bound := b.tokens(t, b.As(t, b.S1), "p-pub").AccessToken()

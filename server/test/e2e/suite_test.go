@@ -716,21 +716,21 @@ func (s *suite) run(t *testing.T, w *world, n int, attr func(*testing.T, string)
 		req.Header.Set("X-Ssl-Client-Cert", urlPEM(w.L1))
 		invalidToken(t, fixture.Do(t, none, req))
 	})
-	run("B-2.3-1 F2-5.3.4-2", "the token in the query", func(t *testing.T) {
+	run("B-2.3-1 F2-5.3.4-2 F1-B-6.2.1-1", "the token in the query", func(t *testing.T) {
 		token := issued(t, w.token(t, l1, "c-dn"), w.L1)
 		a := w.api(t, l1, rsHost+"/?access_token="+token, "")
 		if challenge := a.Header.Get("WWW-Authenticate"); a.Status != http.StatusUnauthorized || strings.Contains(challenge, "error") || strings.Contains(a.Text, apiText) {
 			t.Errorf("%d %q, want a bare challenge", a.Status, challenge)
 		}
 	})
-	run("F2-5.3.4-4", "a scope that is not enough", func(t *testing.T) {
+	run("F2-5.3.4-4 F1-B-6.2.1-1", "a scope that is not enough", func(t *testing.T) {
 		served(t, w.api(t, l1, rsHost+"/write", issued(t, w.token(t, l1, "c-dn", "scope", "write"), w.L1)))
 		a := w.api(t, l1, rsHost+"/write", issued(t, w.token(t, l1, "c-dn", "scope", "read"), w.L1))
 		if challenge := a.Header.Get("WWW-Authenticate"); a.Status != http.StatusForbidden || !strings.Contains(challenge, `error="insufficient_scope"`) {
 			t.Errorf("%d %q, want 403 with insufficient_scope", a.Status, challenge)
 		}
 	})
-	run("F2-5.3.4-3", "a revoked token", func(t *testing.T) {
+	run("F2-5.3.4-3 F1-B-6.2.1-1", "a revoked token", func(t *testing.T) {
 		token := issued(t, w.token(t, l1, "c-dn", "resource", fixture.Resource2), w.L1)
 		served(t, w.api(t, l1, rs2Host, token))
 		damaged := token[:len(token)-8] + "AAAAAAAA"

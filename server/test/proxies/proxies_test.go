@@ -52,7 +52,7 @@ func TestProxies(t *testing.T) {
 				{"no certificate", "H-2.4-8", "", b.noCertificate},
 				{"untrusted certificate", "", "", b.untrusted},
 				{"key of another", "H-1.2-1", "", b.wrongKey},
-				{"field sent by the client", "H-2.4-5 H-2.4-7 H-4-4 H-O-5 S-9110-2 S-9110-3 G-4.13-1", "2 19", b.injected},
+				{"field sent by the client", "H-2.4-5 H-2.4-7 H-4-4 H-O-5 S-9110-2 S-9110-3 G-4.13-1 G-2.6-2 OA-7", "2 19", b.injected},
 				{"fields of other proxies", "", "26", b.foreign},
 				{"broken field values", "S-9110-1", "", b.brokenBytes},
 				{"field past the proxy", "H-4-3 H-4-7 H-O-1 G-4.13-2", "2 18", b.direct},
