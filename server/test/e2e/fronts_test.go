@@ -108,9 +108,7 @@ func TestEnvoyPage(t *testing.T) {
 	if got := ask(w.L2, "/hello.txt").GetDeniedResponse().GetStatus().GetCode(); got != http.StatusUnauthorized {
 		t.Errorf("the thief: %d, want 401", got)
 	}
-	if !strings.Contains(log.String(), "binding_mismatch") {
-		t.Errorf("the log does not say why:\n%s", tail(log.String()))
-	}
+	eventually(t, "the log says why", func() bool { return strings.Contains(log.String(), "binding_mismatch") }, func() string { return tail(log.String()) })
 	write(t, dir, "gateway.yaml", []byte(strings.Replace(text, "  - name: files\n", "  - name: files\n    path: /files\n    pass_token: true\n", 1)))
 	_ = cmd.Process.Signal(syscall.SIGHUP)
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {

@@ -41,9 +41,7 @@ func TestTenThousandIdleConnections(t *testing.T) {
 	g := startGateway(t, w, api.URL, func(g *gatewayProcess) {
 		g.config = strings.Replace(g.config, "log: {format: json}", "log: {format: json, access: false}", 1) + "limits: {connections: " + strconv.Itoa(connections) + "}\n"
 	})
-	if !strings.Contains(g.log.String(), `"open_files":`) {
-		t.Errorf("the log does not say how many files may be open:\n%s", tail(g.log.String()))
-	}
+	g.eventually(t, "the log says how many files may be open", func() bool { return strings.Contains(g.log.String(), `"open_files":`) })
 	token := w.token(t, w.as(t, w.L1), "c-dn", "scope", "read").AccessToken()
 	if token == "" {
 		t.Fatal("no token")

@@ -266,9 +266,7 @@ func TestOneTrace(t *testing.T) {
 	if !failed || len(refused.Events) < 2 {
 		t.Errorf("the checks are not events: %v", refused.Events)
 	}
-	if !strings.Contains(g.log.String(), `"trace_id":"`+good+`"`) {
-		t.Errorf("no record of the gateway has the trace\n%s", tail(g.log.String()))
-	}
+	g.eventually(t, "a record of the gateway has the trace", func() bool { return strings.Contains(g.log.String(), `"trace_id":"`+good+`"`) })
 	eventually(t, "metrics of both", func() bool {
 		otlp.mu.Lock()
 		defer otlp.mu.Unlock()
