@@ -231,32 +231,17 @@ func (x *exchange) checkScope(a *authRequest) *refusal {
 
 // checkResources takes the requested resources (RFC 8707, Section 2), or the default.
 func (x *exchange) checkResources(a *authRequest) *refusal {
-	c := a.client
-	deny := func(expected, found string) *refusal {
-		return x.fail(refuseTarget, decision.Check{Name: decision.CheckAudience, Rule: "RFC 8707, Section 2", Reason: decision.ResourceNotAllowed,
-			Expected: clip(expected, 1024), Found: clip(found, 256)})
-	}
 	requested := a.form.all("resource")
 	if len(requested) > maxResources {
-		return deny("at most 16", strconv.Itoa(len(requested)))
+		return x.fail(refuseTarget, decision.Check{Name: decision.CheckAudience, Rule: "RFC 8707, Section 2", Reason: decision.ResourceNotAllowed,
+			Expected: "at most 16", Found: strconv.Itoa(len(requested))})
 	}
-	for _, r := range requested {
-		if !slices.Contains(c.resources, r) {
-			return deny(strings.Join(c.resources, " "), r)
-		}
-		if !slices.Contains(a.Resources, r) {
-			a.Resources = append(a.Resources, r)
-		}
+	audience, failed := x.s.audienceOf(a.client, requested)
+	if failed != nil {
+		failed.Name = decision.CheckAudience
+		return x.fail(refuseTarget, *failed)
 	}
-	switch {
-	case len(requested) > 0:
-	case slices.Contains(c.resources, x.s.cfg.DefaultResource):
-		a.Resources = x.s.defaultAudience
-	case len(c.resources) == 1:
-		a.Resources = c.resources
-	default:
-		return deny("resource, since none is the default", "none")
-	}
+	a.Resources = audience
 	return nil
 }
 

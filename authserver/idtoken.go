@@ -75,25 +75,13 @@ func leftHalf(alg, value string) string {
 // readIDToken reads an ID token of this server, as in id_token_hint, expired ones too. It
 // returns nil and a reason if it is none.
 func (s *Server) readIDToken(ctx context.Context, value string) (*idClaims, decision.Reason, error) {
-	token, err := jws.Parse(value, maxToken)
-	if err != nil {
-		return nil, decision.TokenMalformed, nil
-	}
-	if token.Typ != "JWT" {
-		return nil, decision.TokenType, nil
-	}
-	key, err := s.verificationKey(ctx, token.Kid)
-	switch {
-	case err != nil:
-		return nil, "", err
-	case key == nil:
-		return nil, decision.TokenKeyUnknown, nil
-	case token.Alg != key.Alg || token.Verify(key.public) != nil:
-		return nil, decision.TokenSignature, nil
+	payload, reason, err := s.ownToken(ctx, value, "JWT")
+	if err != nil || reason != "" {
+		return nil, reason, err
 	}
 	claims := new(idClaims)
 	switch {
-	case json.Unmarshal(token.Payload, claims) != nil || claims.Subject == "" || len(claims.Audience) != 1:
+	case json.Unmarshal(payload, claims) != nil || claims.Subject == "" || len(claims.Audience) != 1:
 		return nil, decision.TokenMalformed, nil
 	case claims.Issuer != s.cfg.Issuer:
 		return nil, decision.IssuerMismatch, nil

@@ -12,7 +12,6 @@ import (
 
 	"github.com/certbound/certbound"
 	"github.com/certbound/certbound/decision"
-	"github.com/certbound/certbound/internal/jws"
 )
 
 // maxToken bounds the tokens that are looked at, in bytes.
@@ -178,21 +177,9 @@ func (s *Server) findToken(ctx context.Context, value string) (*tokenInfo, decis
 }
 
 func (s *Server) findJWT(ctx context.Context, value string) (*tokenInfo, decision.Reason, error) {
-	token, err := jws.Parse(value, maxToken)
-	if err != nil {
-		return nil, decision.TokenMalformed, nil
-	}
-	if token.Typ != "at+jwt" {
-		return nil, decision.TokenType, nil
-	}
-	key, err := s.verificationKey(ctx, token.Kid)
-	switch {
-	case err != nil:
-		return nil, "", err
-	case key == nil:
-		return nil, decision.TokenKeyUnknown, nil
-	case token.Alg != key.Alg || token.Verify(key.public) != nil:
-		return nil, decision.TokenSignature, nil
+	payload, reason, err := s.ownToken(ctx, value, "at+jwt")
+	if err != nil || reason != "" {
+		return nil, reason, err
 	}
 	var claims struct {
 		Issuer   string                 `json:"iss"`
@@ -205,7 +192,7 @@ func (s *Server) findJWT(ctx context.Context, value string) (*tokenInfo, decisio
 		Expires  int64                  `json:"exp"`
 		Cnf      certbound.Confirmation `json:"cnf"`
 	}
-	if json.Unmarshal(token.Payload, &claims) != nil || claims.JTI == "" || claims.Expires == 0 {
+	if json.Unmarshal(payload, &claims) != nil || claims.JTI == "" || claims.Expires == 0 {
 		return nil, decision.TokenMalformed, nil
 	}
 	if claims.Issuer != s.cfg.Issuer {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/certbound/certbound/decision"
 	"github.com/certbound/certbound/internal/feed"
 	"github.com/certbound/certbound/internal/jws"
 )
@@ -304,4 +305,26 @@ func (s *Server) makeKey(now, notBefore time.Time) (SigningKey, error) {
 		k.Expires = k.Retire.Add(2*s.cfg.MaxTokenLifetime + 2*s.cfg.KeyRotation.Prepublish + keyMargin)
 	}
 	return k, nil
+}
+
+// ownToken returns the payload of a JWT of the given type that this server has signed, or
+// the reason why it is none. Claims are the caller's to judge.
+func (s *Server) ownToken(ctx context.Context, value, typ string) (payload []byte, reason decision.Reason, err error) {
+	token, err := jws.Parse(value, maxToken)
+	if err != nil {
+		return nil, decision.TokenMalformed, nil
+	}
+	if token.Typ != typ {
+		return nil, decision.TokenType, nil
+	}
+	key, err := s.verificationKey(ctx, token.Kid)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case key == nil:
+		return nil, decision.TokenKeyUnknown, nil
+	case token.Alg != key.Alg || token.Verify(key.public) != nil:
+		return nil, decision.TokenSignature, nil
+	}
+	return token.Payload, "", nil
 }

@@ -121,29 +121,39 @@ func (x *exchange) grantScope(c *registered, g *grant) *refusal {
 
 // grantAudience takes the requested resources (RFC 8707), or the default.
 func (x *exchange) grantAudience(c *registered, g *grant) *refusal {
-	deny := func(expected, found string) *refusal {
-		return x.fail(refuseTarget, decision.Check{Name: decision.CheckGrant, Rule: "RFC 8707, Section 2",
-			Reason: decision.ResourceNotAllowed, Expected: expected, Found: clip(found, 256)})
+	audience, failed := x.s.audienceOf(c, x.form.all("resource"))
+	if failed != nil {
+		failed.Name = decision.CheckGrant
+		return x.fail(refuseTarget, *failed)
 	}
-	requested := x.form.all("resource")
+	g.audience = audience
+	return nil
+}
+
+// audienceOf returns what a client gets for the requested resources (RFC 8707, Section 2):
+// these, or else its default. If it may not have them, it returns the failed check, whose
+// name is the caller's.
+func (s *Server) audienceOf(c *registered, requested []string) (audience []string, failed *decision.Check) {
+	deny := func(expected, found string) ([]string, *decision.Check) {
+		return nil, &decision.Check{Rule: "RFC 8707, Section 2", Reason: decision.ResourceNotAllowed, Expected: clip(expected, 1024), Found: clip(found, 256)}
+	}
 	for _, r := range requested {
 		if !slices.Contains(c.resources, r) {
 			return deny(strings.Join(c.resources, " "), r)
 		}
-		if !slices.Contains(g.audience, r) {
-			g.audience = append(g.audience, r)
+		if !slices.Contains(audience, r) {
+			audience = append(audience, r)
 		}
 	}
 	switch {
 	case len(requested) > 0:
-	case slices.Contains(c.resources, x.s.cfg.DefaultResource):
-		g.audience = x.s.defaultAudience
+		return audience, nil
+	case slices.Contains(c.resources, s.cfg.DefaultResource):
+		return s.defaultAudience, nil
 	case len(c.resources) == 1:
-		g.audience = c.resources
-	default:
-		return deny("resource, since none is the default", "none")
+		return c.resources, nil
 	}
-	return nil
+	return deny("resource, since none is the default", "none")
 }
 
 // bind decides whether the token is bound to the certificate of this very request
