@@ -103,7 +103,9 @@ var fetchEnvoy = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(out)), nil
 })
 
-// missing ends the test. That is a failure where the programs have to be there.
+// missing ends a test whose program of others is not there. In CI, where make deps has
+// installed all of them, that is a failure; elsewhere it is a skip, since whoever changes
+// something else has not got to build Traefik first.
 func missing(t *testing.T, format string, args ...any) {
 	t.Helper()
 	why := fmt.Sprintf(format, args...) + "; make deps installs what the tests need"
